@@ -1,0 +1,374 @@
+"""A trained model on disk: `model.json` says what it is, `model.safetensors` holds its weights.
+
+That is all that predicting, exporting and serving read. Neither file can execute anything: the
+description is plain JSON, the weights are safetensors, and only classes of a fixed list are called,
+with plain values that their signatures allow. A bundle that somebody else made is data, not code.
+
+The description is written once and stays; what changes while training (the weights, and `info`
+about them) is one file, so that a crash between two writes cannot mix two states.
+"""
+
+import json
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
+
+from truemask import __version__
+from truemask.build import check_settings
+from truemask.errors import UsageError
+from truemask.files import atomic_path, make_folder, write_json
+from truemask.images import ImageSpec
+from truemask.labels import LabelMap
+from truemask.models.segmenter import Segmenter
+from truemask.models.texture_cnn import TextureCNN
+from truemask.models.unet import UNet
+from truemask.untrusted import naming, one_line, read_object
+
+DESCRIPTION = "model.json"
+WEIGHTS = "model.safetensors"
+FORMAT = 1
+
+NETWORKS: Mapping[str, type[nn.Module]] = {
+    "truemask.models.texture_cnn.TextureCNN": TextureCNN,
+    "truemask.models.unet.UNet": UNet,
+}
+"""The classes that a bundle may name; no other is built, whatever its content says."""
+
+MAX_PARAMETERS = 1_000_000_000
+"""The most numbers that a network of a bundle may hold: ten times the largest U-Net in use."""
+
+# A description has a few KB and a network hundreds of tensors; far beyond that it is an attack.
+_MAX_DESCRIPTION_BYTES = 4_000_000
+_MAX_TENSORS = 10_000
+_MAX_CHANNELS = 4096
+_KEYS = ("format", "truemask", "network", "images", "labels")
+_DTYPES = {
+    torch.float32: "F32",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A model and all that is needed to use it.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+        labels: what its classes are.
+        network: what the network was built from: `_target_` and the arguments of that class.
+        info: what else was saved about these weights, such as the run and the epoch.
+    """
+
+    model: Segmenter
+    labels: LabelMap
+    network: dict[str, Any]
+    info: dict[str, Any]
+
+
+def save_bundle(
+    folder: Path,
+    *,
+    model: Segmenter,
+    network: Mapping[str, Any],
+    labels: LabelMap,
+    info: Mapping[str, Any],
+) -> None:
+    """Write a model into a folder; weights of the same model there are replaced in one step.
+
+    Args:
+        folder: made where it is missing.
+        model: its weights are saved as contiguous float32, whatever they are in memory.
+        network: `_target_` (a dotted name, a user's own class too) and plain values.
+        labels: what the model's classes are.
+        info: plain values about these weights.
+
+    Raises:
+        UsageError: the network is described by more than plain values, the folder holds another
+            model, or it cannot be written.
+    """
+    description = {
+        "format": FORMAT,
+        "truemask": __version__,
+        "network": _plain_network(network),
+        "images": model.images.to_json(),
+        "labels": labels.to_json(),
+    }
+    metadata = {"info": json.dumps(_without_nan(dict(info)))}
+    # The network's alone: the statistics of the images stand in the description.
+    state = {name: _saved(tensor) for name, tensor in model.network.state_dict().items()}
+    make_folder(folder)
+    if (folder / DESCRIPTION).exists():
+        written = _read_description(folder)
+        if any(written[key] != description[key] for key in ("network", "images", "labels")):
+            raise UsageError(f"{folder} holds another model: choose another folder, or delete it")
+    else:
+        write_json(folder / DESCRIPTION, description)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        # Not save_file: its errors do not tell a full disk from others.
+        temporary.write_bytes(safetensors.torch.save(state, metadata=metadata))
+
+
+def _without_nan(value: Any) -> Any:
+    """A deep copy with `None` for NaN and infinity, which JSON has no words for."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def _saved(tensor: Tensor) -> Tensor:
+    dtype = _saved_dtype(tensor)
+    # A copy, because safetensors refuses tensors that share memory, as those of a tied layer do.
+    copy = tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
+    return copy.contiguous()
+
+
+def _saved_dtype(tensor: Tensor) -> torch.dtype:
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    if dtype not in _DTYPES:
+        raise UsageError(f"a bundle cannot hold tensors of the type {dtype}")
+    return dtype
+
+
+def load_bundle(folder: Path, *, allow: Mapping[str, type[nn.Module]] | None = None) -> Bundle:
+    """Read a model; nothing of the folder's content is executed, and no random number is drawn.
+
+    Args:
+        folder: where `save_bundle` wrote.
+        allow: further classes by their dotted name that the bundle may be built of.
+
+    Raises:
+        UsageError: a file is missing or damaged, the network is not of an allowed class, or the
+            weights do not fit it (names the tensor).
+    """
+    description = _read_description(folder)
+    with naming(folder / DESCRIPTION):
+        labels = LabelMap.from_json(description["labels"])
+        images = _images(description["images"])
+        network = _plain_network(description["network"])
+        with _without_initialization(network), _bounded_construction():
+            module = build_network(network, allow=allow)
+        _check_channels(network, images=images, labels=labels)
+        model = Segmenter(network=module, images=images)
+    state, info = _read_weights(folder / WEIGHTS, expected=module.state_dict())
+    module.load_state_dict(state, assign=True)
+    tensors = (*module.parameters(), *module.buffers())
+    assert not any(tensor.is_meta for tensor in tensors), "a network on the list saves all it needs"
+    return Bundle(model=model.eval(), labels=labels, network=network, info=info)
+
+
+def build_network(
+    network: Mapping[str, Any], *, allow: Mapping[str, type[nn.Module]] | None = None
+) -> nn.Module:
+    """Build a network of an allowed class from plain values.
+
+    Args:
+        network: `_target_` and the keyword arguments of that class.
+        allow: classes by their dotted name, besides `NETWORKS`.
+
+    Raises:
+        UsageError: the class is not on the list, or does not take these values.
+    """
+    settings = _plain_network(network)
+    target = settings.pop("_target_")
+    classes = {**NETWORKS, **(allow or {})}
+    if target not in classes:
+        raise UsageError(
+            f"the network {target!r} is none of those that a bundle may name "
+            f"({', '.join(NETWORKS)}); if you trust it, import its class and give "
+            f"load_bundle(..., allow={{{target!r}: THE_CLASS}})"
+        )
+    check_settings(classes[target], settings, key="network")
+    try:
+        return classes[target](**settings)
+    except UsageError:
+        raise
+    except Exception as error:  # PyTorch refuses absurd values in many ways
+        raise UsageError(f"the network cannot be built: {one_line(error)[:200]}") from error
+
+
+def _plain_network(network: Any) -> dict[str, Any]:
+    """A deep copy of the network's description.
+
+    Raises:
+        UsageError: it does not name a class, or its values are not plain: numbers, words, and
+            lists and mappings of them.
+    """
+    if not isinstance(network, Mapping) or not isinstance(network.get("_target_"), str):
+        raise UsageError("network must be a mapping whose _target_ is the dotted name of a class")
+    for name, value in network.items():
+        if name != "_target_":
+            if not isinstance(name, str) or name.startswith("_"):
+                raise UsageError(f"network.{name} is no argument of a class")
+            _check_plain(value, key=f"network.{name}")
+    plain: dict[str, Any] = json.loads(json.dumps(dict(network)))
+    return plain
+
+
+def _check_plain(value: Any, *, key: str) -> None:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            raise UsageError(f"{key} has a _target_ of its own: a network takes plain values only")
+        for name, item in value.items():
+            _check_plain(item, key=f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_plain(item, key=f"{key}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{key} is {value}, which is no number")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise UsageError(
+            f"{key} is of the type {type(value).__name__}: a network takes plain values only, "
+            "so that it can be built again from JSON"
+        )
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        raise UsageError(
+            f"{folder} is no bundle: it has no {DESCRIPTION}; give the `model` folder of a run"
+        )
+    if file.stat().st_size > _MAX_DESCRIPTION_BYTES:
+        raise UsageError(f"{file} is larger than any description of a model: it is damaged")
+    value = read_object(file)
+    if "format" not in value:
+        raise UsageError(f"{file} is no description of a model: it has no `format`")
+    if value["format"] != FORMAT:
+        raise UsageError(
+            f"{file} has format {value['format']!r}, but Truemask {__version__} reads {FORMAT}: "
+            f"use the version that wrote it ({value.get('truemask', 'unknown')}) or a later one"
+        )
+    for key in _KEYS:
+        if key not in value:
+            raise UsageError(f"{file} has no `{key}`: it is damaged, copy it again")
+    for key in value:
+        if key not in _KEYS:
+            raise UsageError(f"{file} has the unknown key {key!r}; allowed are {', '.join(_KEYS)}")
+    return value
+
+
+def _images(value: Any) -> ImageSpec:
+    if not isinstance(value, dict):
+        raise UsageError("`images` is not a mapping")
+    channels = value.get("channels")
+    if not isinstance(channels, int) or not 1 <= channels <= _MAX_CHANNELS:
+        raise UsageError(f"images.channels is {channels!r}; allowed is 1 to {_MAX_CHANNELS}")
+    return ImageSpec.from_json(value)
+
+
+def _check_channels(network: Mapping[str, Any], *, images: ImageSpec, labels: LabelMap) -> None:
+    """Refuse a network that contradicts the images or the classes beside it."""
+    wanted = {"in_channels": images.channels, "out_channels": labels.num_logits}
+    for key, channels in wanted.items():
+        if network.get(key, channels) != channels:
+            raise UsageError(
+                f"network.{key} is {network[key]}, but its images and classes need {channels}"
+            )
+
+
+@contextmanager
+def _without_initialization(network: Mapping[str, Any]) -> Iterator[None]:
+    """Build on the meta device, whose tensors have a shape and no memory.
+
+    So nothing is initialised in vain, no random number is drawn, and a network of absurd size costs
+    nothing before it is refused. A user's own class may do what that device cannot, so it is built
+    as ever, and its random numbers are given back.
+    """
+    if network["_target_"] in NETWORKS:
+        with torch.device("meta"):
+            yield
+    else:
+        with torch.random.fork_rng(devices=[]):
+            yield
+
+
+@contextmanager
+def _bounded_construction() -> Iterator[None]:
+    """Stop the building of a network that outgrows every use, before it takes memory or hours."""
+    thread, numbers, tensors = threading.get_ident(), 0, 0
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal numbers, tensors
+        if tensor is None or threading.get_ident() != thread:
+            return
+        numbers, tensors = numbers + tensor.numel(), tensors + 1
+        if numbers > MAX_PARAMETERS or tensors > _MAX_TENSORS:
+            raise UsageError(
+                f"the network has more than {MAX_PARAMETERS} parameters or {_MAX_TENSORS} tensors: "
+                "it is not built"
+            )
+
+    hooks = (
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _read_weights(
+    file: Path, *, expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file, once its header was held against what is expected, and its info."""
+    if not file.is_file():
+        raise UsageError(f"{file} is missing: the bundle has no weights, copy it again")
+    try:
+        with safetensors.safe_open(str(file), framework="pt", device="cpu") as content:
+            _check_header(content, file, expected)
+            # Copies: a mapped tensor would change with its file.
+            state = {name: content.get_tensor(name).clone() for name in expected}
+            metadata = content.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UsageError(
+            f"{file} is not a safetensors file, or is cut off ({error}): copy it again"
+        ) from error
+    return state, _info(metadata, file)
+
+
+def _check_header(content: Any, file: Path, expected: Mapping[str, Tensor]) -> None:
+    names = set(content.keys())
+    for name in expected:
+        if name not in names:
+            raise UsageError(f"{file} does not fit {DESCRIPTION}: the tensor {name} is missing")
+    for name in sorted(names):
+        if name not in expected:
+            raise UsageError(
+                f"{file} does not fit {DESCRIPTION}: the network has no tensor {name}, "
+                "which the file holds"
+            )
+    for name, tensor in expected.items():
+        part = content.get_slice(name)
+        found = f"{part.get_dtype()} {part.get_shape()}"
+        wanted = f"{_DTYPES[_saved_dtype(tensor)]} {list(tensor.shape)}"
+        if found != wanted:
+            raise UsageError(
+                f"{file} does not fit {DESCRIPTION}: the tensor {name} is {found}, "
+                f"but the network needs {wanted}"
+            )
+
+
+def _info(metadata: Mapping[str, str], file: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(metadata.get("info", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: its `info` is not valid JSON: {error}") from error
+    if not isinstance(info, dict):
+        raise UsageError(f"{file}: its `info` is not a mapping")
+    return info

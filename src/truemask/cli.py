@@ -1,0 +1,330 @@
+"""The command line: parse, call, print; heavy imports stand inside the command."""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+import truemask
+from truemask.errors import UsageError
+
+if TYPE_CHECKING:
+    from truemask.results import PartResult
+
+_EXAMPLES = {
+    "train": (
+        "truemask train                                  the embedded textures, two minutes\n"
+        "truemask train photos/                          your own images and masks\n"
+        "truemask train photos/ trainer.max_time=20:00   for twenty minutes\n"
+        "truemask train photos/ model.widths=[64,128,256,512] data.crop=[256,256] seed=1\n"
+        "truemask train -m optimizer.lr=0.001,0.01       one run for each value\n"
+        "truemask train resume=runs/photos/DATE          go on with a run that was interrupted"
+    ),
+    "evaluate": "truemask evaluate runs/photos/DATE --split validation",
+    "predict": "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay",
+    "report": "truemask report runs/photos/DATE",
+    "list": "truemask list",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    top = argparse.ArgumentParser(
+        prog="truemask",
+        description=truemask.__doc__,
+        epilog="`truemask COMMAND --help` explains a command with an example.",
+    )
+    top.add_argument("--version", action="version", version=f"truemask {truemask.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"examples:\n{_indent(_EXAMPLES[name])}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        command.add_argument(
+            "--json", action="store_true", help="print the result as JSON, and nothing else"
+        )
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return command
+
+    train = add(
+        "train", _train, "Train on a folder of images and masks, test the best weights, report."
+    )
+    train.add_argument("words", nargs="*", metavar="[DATA_FOLDER] [key=value ...]")
+    train.add_argument(
+        "-m", "--multirun", action="store_true", help="one run for each combination of values"
+    )
+
+    evaluate = add(
+        "evaluate",
+        _evaluate,
+        "Score a run's best weights on one part of its data, or on other data.",
+    )
+    evaluate.add_argument("path", type=Path, metavar="RUN")
+    evaluate.add_argument(
+        "--split", default="test", help="train, validation or test (default: test)"
+    )
+    evaluate.add_argument("--allow", action="append", default=[], metavar="CLASS", help=_ALLOW)
+    evaluate.add_argument("words", nargs="*", metavar="key=value")
+
+    predict = add("predict", _predict, "Write masks for images: class ids, and colours to look at.")
+    predict.add_argument("path", type=Path, metavar="RUN")
+    predict.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="images, folders or globs"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR")
+    predict.add_argument(
+        "--overlay", action="store_true", help="also the image with the mask laid over it"
+    )
+    predict.add_argument(
+        "--probabilities", action="store_true", help="also each class's probability (.npz)"
+    )
+    predict.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="largest side that is predicted in one piece"
+    )
+    predict.add_argument("--allow", action="append", default=[], metavar="CLASS", help=_ALLOW)
+
+    report = add("report", _report, "Render a run's report again.")
+    report.add_argument("path", type=Path, metavar="RUN")
+
+    add("list", _list, "Experiments, models, losses and the other choices of `train`.")
+    return top
+
+
+_ALLOW = "a class of your own that the run's model is built of, such as my_package.nets.MyNet"
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0 done, 1 a failed job, 2 wrong usage or unusable input."""
+    options, unknown = parser().parse_known_args(arguments)
+    flags = [word for word in unknown if word.startswith("-")]
+    console = Console(stderr=True)
+    try:
+        if flags:
+            raise UsageError(f"truemask {options.command} has no option {flags[0]} (see --help)")
+        # argparse cuts the words in two where an option stands between them.
+        if unknown and "words" in options:
+            options.words = [*options.words, *unknown]
+        options.console = console
+        return int(options.run(options))
+    except UsageError as error:
+        return _fail(error, options.debug, console)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 1
+    except Exception as error:
+        # A loading process wraps what it raised; its last line is the message.
+        line = str(error).strip().splitlines()[-1:] or [""]
+        mark = "UsageError: "
+        if mark in line[0]:
+            return _fail(UsageError(line[0].partition(mark)[2]), options.debug, console)
+        traceback.print_exc()
+        print(
+            "truemask: this is a bug in Truemask; please report it with the lines above",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _fail(error: UsageError, debug: bool, console: Console) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"truemask: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _train(options: argparse.Namespace) -> int:
+    folders = [word for word in options.words if "=" not in word or Path(word).is_dir()]
+    overrides = [word for word in options.words if word not in folders]
+    if len(folders) > 1:
+        raise UsageError(f"give one data folder, not {len(folders)}: {', '.join(folders)}")
+    folder = Path(folders[0]) if folders else None
+
+    from truemask.compose import compose_config, override_config, sweep
+    from truemask.runs import Run
+    from truemask.training.fit import train
+
+    resumed = [word for word in overrides if word.startswith("resume=")]
+    jobs: list[tuple[dict[str, Any], Run | None]] = []
+    if resumed:
+        run = Run.open(Path(resumed[-1].partition("=")[2]))
+        rest = [word for word in overrides if word not in resumed]
+        if folder is not None or options.multirun:
+            raise UsageError(
+                "resume=RUN goes on with the data of that run: leave the folder and -m out"
+            )
+        jobs = [(override_config(run.config, rest), run)]
+    elif options.multirun:
+        jobs = [(compose_config(words, folder=folder), None) for words in sweep(overrides)]
+    else:
+        jobs = [(compose_config(overrides, folder=folder), None)]
+    results = []
+    for config, resume in jobs:
+        result = train(config, console=options.console, resume=resume)
+        results.append(result.to_json())
+        if not options.json:
+            judged, part = list(result.parts.items())[-1]
+            print_scores(part, title=f"{judged}, best weights (epoch {result.best_epoch + 1})")
+            if judged == "validation":
+                print(
+                    "There is no test part: these figures are of the part that chose the weights."
+                )
+            print(f"Training ended: {result.stopped} ({result.seconds:.0f} s).")
+            print(f"Run:    {result.run}")
+            print(f"Report: {Path(result.run) / 'report.html'}")
+    if options.json:
+        _print_json(results if options.multirun else results[0])
+    return 0
+
+
+def print_scores(part: "PartResult", *, title: str) -> None:
+    """A table of scores with their 95 % intervals."""
+
+    def show(value: float | None, metric: str | None = None) -> str:
+        if value is None:
+            return "-"
+        interval = part.intervals.get(metric) if metric else None
+        return f"{value:.4f}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in ("IoU  [95 % interval]", "Dice", "precision", "recall"):
+        table.add_column(name, justify="right")
+    for name, value in part.iou_per_class.items():
+        table.add_row(
+            name,
+            show(value, f"iou_per_class.{name}"),
+            show(part.dice_per_class[name]),
+            show(part.precision_per_class[name]),
+            show(part.recall_per_class[name]),
+        )
+    headline = "foreground" if len(part.iou_per_class) == 2 else "mean"
+    table.add_section()
+    table.add_row(headline, show(part.iou, "iou"), show(part.dice), "", "", style="bold")
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(table)
+    console.print(
+        f"{part.images} images, pixel accuracy {show(part.pixel_accuracy, 'pixel_accuracy')}",
+        highlight=False,
+    )
+
+
+def _allowed(names: Sequence[str]) -> dict[str, Any]:
+    from truemask.build import locate
+
+    return {name: locate(name, key="--allow") for name in names}
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from truemask.compose import override_config
+    from truemask.runs import Run
+    from truemask.training.testing import evaluate_run
+
+    run = Run.open(options.path)
+    config = override_config(run.config, options.words) if options.words else run.config
+    result, evaluation = evaluate_run(
+        run,
+        split=options.split,
+        config=config,
+        other_data=any(word.startswith("data.dataset") for word in options.words),
+        allow=_allowed(options.allow),
+        console=options.console,
+    )
+    file = run.write_evaluation(options.split, result, save=evaluation.save)
+    if options.json:
+        _print_json(result.to_json())
+    else:
+        print_scores(result, title=f"{options.split} of {run.path}")
+        print(f"Saved: {file}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    import torch
+    from rich.progress import Progress
+
+    from truemask.bundle import load_bundle
+    from truemask.inference.predict import predict
+    from truemask.runs import Run
+
+    run = Run.open(options.path)
+    bundle = load_bundle(run.bundle_folder, allow=_allowed(options.allow))
+    if torch.cuda.is_available():
+        bundle.model.to("cuda")
+    with Progress(console=options.console, transient=True) as bar:
+        task = bar.add_task("Predicting", total=None)
+        result = predict(
+            bundle,
+            options.inputs,
+            options.out,
+            overlay=options.overlay,
+            probabilities=options.probabilities,
+            tile=options.tile,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if options.json:
+        _print_json(result.to_json())
+    return _report_predictions(result, options)
+
+
+def _report_predictions(result: Any, options: argparse.Namespace) -> int:
+    for file, reason in result.failed:
+        print(f"truemask: skipped {file}: {reason}", file=sys.stderr)
+    if not options.json:
+        print(
+            f"{len(result.written)} masks in {options.out} "
+            "(class ids; *.color.png shows them in colours)"
+        )
+    return 1 if result.failed else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from truemask.report.pages import render_report
+    from truemask.runs import Run
+
+    page = render_report(Run.open(options.path))
+    if options.json:
+        _print_json({"report": str(page)})
+    else:
+        print(page)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from truemask.compose import GROUPS
+    from truemask.compose import options as choices
+
+    found = {group: choices(group) for group in GROUPS if group != "trainer"}
+    if options.json:
+        _print_json(found)
+        return 0
+    for group, names in found.items():
+        print(f"{group}=")
+        for name in names:
+            print(f"  {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""From samples to a batch: mixed sizes are padded, and padding is ignored, never background."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Shaped, UInt8
+from torch import Tensor
+
+from truemask.datasets.sample import Sample
+from truemask.geometry import pad_to, round_up
+
+
+@dataclass
+class Batch:
+    """Samples of one batch.
+
+    Attributes:
+        images: (B, C, H, W), of the dataset's dtype; padded with zeros at the bottom and the right.
+        masks: (B, H, W) uint8 class ids; padded with the ignored id.
+        names: one a sample.
+    """
+
+    images: Shaped[Tensor, "B C H W"]
+    masks: UInt8[Tensor, "B H W"]
+    names: list[str]
+
+
+def collate(samples: Sequence[Sample], *, stride: int = 1, ignore_index: int = 255) -> Batch:
+    """Stack samples, each padded to the largest size among them, rounded up to the stride."""
+    height = round_up(max(sample.mask.shape[-2] for sample in samples), stride)
+    width = round_up(max(sample.mask.shape[-1] for sample in samples), stride)
+    images, masks = [], []
+    for sample in samples:
+        image, mask = sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)
+        padding = pad_to(*mask.shape[-2:], to_height=height, to_width=width)
+        images.append(padding.add(image))
+        masks.append(padding.add(mask, value=ignore_index))
+    return Batch(torch.stack(images), torch.stack(masks), [sample.name for sample in samples])

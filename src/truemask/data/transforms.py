@@ -1,0 +1,113 @@
+"""Augmentation of image and mask together, in the form of torchvision's v2 transforms.
+
+Any `torchvision.transforms.v2` transform serves: images are `tv_tensors.Image`, masks
+`tv_tensors.Mask`, so a geometric transform moves both and a colour transform leaves the mask alone.
+What torchvision lacks is here.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Shaped, UInt8
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
+
+from truemask.data.randomness import seeded
+from truemask.datasets.sample import Sample
+from truemask.errors import UsageError
+from truemask.geometry import Box, Padding
+
+Transform = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand(()))
+
+
+def _integer(high: int) -> int:
+    """A random integer from 0 to `high`, both included."""
+    return int(torch.randint(high + 1, ()))
+
+
+class RandomScaleCrop:
+    """Zoom at random, then cut a window of a fixed size.
+
+    The window is cut from the source before it is resized, so that the cost does not grow with the
+    image. Where the zoomed image is smaller than the window, the rest of the window is ignored: the
+    image is padded with zeros and the mask with `ignore_index`.
+
+    Args:
+        size: height and width of the result in pixels.
+        scale: lowest and highest zoom factor (drawn log-uniformly); 1 keeps the resolution.
+        stretch: up to this factor height and width are zoomed differently (log-uniformly, 1 or
+            more).
+        ignore_index: id of padded pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: Sequence[int],
+        scale: Sequence[float] = (1.0, 1.0),
+        stretch: float = 1.0,
+        ignore_index: int = 255,
+    ) -> None:
+        if len(size) != 2 or min(size) < 1:
+            raise UsageError(f"the crop size must be [height, width], got {list(size)}")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise UsageError(
+                f"the crop's scale must be [low, high] with 0 < low <= high, got {list(scale)}"
+            )
+        if stretch < 1:
+            raise UsageError(f"the crop's stretch must be at least 1, got {stretch}")
+        self.height, self.width = size
+        self.scale = (float(scale[0]), float(scale[1]))
+        self.stretch = float(stretch)
+        self.ignore_index = ignore_index
+
+    def __call__(
+        self, image: Shaped[Tensor, "C H W"], mask: UInt8[Tensor, "H W"]
+    ) -> tuple[Shaped[Tensor, "C h w"], UInt8[Tensor, "h w"]]:
+        """The window of both, the same place."""
+        rows, columns = mask.shape[-2:]
+        zoom = math.exp(_uniform(*(math.log(value) for value in self.scale)))
+        stretch = math.exp(_uniform(-1.0, 1.0) * math.log(self.stretch) / 2)
+        zoom_y, zoom_x = zoom * stretch, zoom / stretch
+        box_height = min(rows, max(1, round(self.height / zoom_y)))
+        box_width = min(columns, max(1, round(self.width / zoom_x)))
+        box = Box(_integer(rows - box_height), _integer(columns - box_width), box_height, box_width)
+        size = [
+            min(self.height, max(1, round(box_height * zoom_y))),
+            min(self.width, max(1, round(box_width * zoom_x))),
+        ]
+        pixels, ids = box.crop(image), box.crop(mask)
+        if size != [box_height, box_width]:
+            pixels = tvf.resize(pixels, size, InterpolationMode.BILINEAR, antialias=True)
+            ids = tvf.resize(ids[None], size, InterpolationMode.NEAREST_EXACT)[0]
+        top, left = _integer(self.height - size[0]), _integer(self.width - size[1])
+        padding = Padding(top, self.height - size[0] - top, left, self.width - size[1] - left)
+        return (
+            tv_tensors.Image(padding.add(pixels.as_subclass(Tensor))),
+            tv_tensors.Mask(padding.add(ids.as_subclass(Tensor), value=self.ignore_index)),
+        )
+
+
+def augment(sample: Sample, transforms: Sequence[Transform], *, address: tuple[int, ...]) -> Sample:
+    """The sample after all transforms, with randomness that is a function of the address alone.
+
+    Args:
+        sample: it is not changed.
+        transforms: called in turn with (image, mask).
+        address: such as (seed, epoch, index).
+    """
+    if not transforms:
+        return sample
+    image, mask = sample.image, sample.mask
+    with seeded(*address):
+        for transform in transforms:
+            image, mask = transform(image, mask)
+    return Sample(image=image, mask=mask, name=sample.name, attributes=sample.attributes)

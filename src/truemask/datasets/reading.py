@@ -1,0 +1,303 @@
+"""Image and mask files as arrays: what their many encodings mean, and which are refused.
+
+Images come out as their `ImageSpec` declares them, or not at all; nothing is guessed. A mask comes
+out as its file stores it: grey levels, palette indices or colours, never what a viewer would make
+of them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, Shaped, UInt8
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+from torchvision import tv_tensors
+
+from truemask.datasets.decoding import (
+    frames,
+    load,
+    load_wide,
+    open_image,
+    orientation,
+    raw_mode,
+    turn,
+)
+from truemask.errors import UsageError
+from truemask.images import ImageSpec
+
+GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""The step between grey levels of less than 8 bits, as Pillow spreads them over 0 to 255."""
+
+_TWELVE_BITS = 4095
+
+
+def read_image(path: Path, spec: ImageSpec) -> tv_tensors.Image:
+    """Read an image file.
+
+    Grey and colour become each other where no information is lost, palettes and CMYK become RGB,
+    16 bits a channel are scaled to the range of `spec`, and an EXIF orientation is applied.
+    Transparency is dropped where the image is opaque and refused elsewhere: compositing would have
+    to invent a background, and the colours under a cut-out are not what its maker saw.
+
+    Args:
+        path: a JPEG, PNG, TIFF, WebP, GIF or BMP file.
+        spec: the channels (1 or 3), dtype and range to deliver. For float32, a file's own range is
+            mapped linearly to [low, high]; a file of floats is taken as it is.
+
+    Returns:
+        (C, H, W) of `spec.dtype`.
+
+    Raises:
+        UsageError: the file is unreadable, or cannot be brought to `spec` without a guess.
+    """
+    with open_image(path) as image:
+        if frames(image, path) > 1:
+            raise UsageError(
+                f"{path} holds {frames(image, path)} images: save the one that belongs to the mask"
+            )
+        pixels = _pixels(image, path)
+        pixels = turn(pixels, orientation(image, path))
+    pixels = _fit_channels(_fit_range(pixels, path, spec), path, spec)
+    # A view with a step of -1, from a turned image, is something that torch cannot hold.
+    values = torch.from_numpy(np.ascontiguousarray(pixels))
+    return tv_tensors.Image(values.permute(2, 0, 1))
+
+
+def _pixels(image: ImageFile, path: Path) -> Shaped[np.ndarray, "H W *C"]:
+    """Grey or RGB samples at the depth of the file, without an alpha channel."""
+    _refuse_extra_channels(image, path)
+    if ";16" in raw_mode(image) and image.mode in ("RGB", "RGBA"):
+        load(image, path)  # For an EXIF orientation that stands behind the pixels.
+        wide = load_wide(path)
+        return _without_alpha(wide, path, opaque=65535) if wide.shape[2] in (2, 4) else wide
+    load(image, path)
+    if image.mode in ("I;16", "I;16B", "I;16L"):
+        return np.array(image).astype(np.uint16)
+    if image.mode == "F":
+        return np.array(image)
+    if image.has_transparency_data:
+        return _without_alpha(np.array(image.convert("RGBA")), path, opaque=255)
+    if image.mode in ("L", "RGB"):
+        return np.array(image)
+    if image.mode == "1":
+        return np.array(image.convert("L"))
+    if image.mode in ("P", "CMYK", "YCbCr"):
+        return np.array(image.convert("RGB"))
+    raise UsageError(
+        f"{path} holds pixels of a kind that is not read (Pillow calls it {image.mode!r}): save "
+        "it as 8-bit RGB or grey"
+    )
+
+
+def _refuse_extra_channels(image: ImageFile, path: Path) -> None:
+    if not isinstance(image, TiffImageFile):
+        return
+    channels = image.tag_v2.get(277, 1)  # SamplesPerPixel
+    if channels > len(image.getbands()):
+        raise UsageError(
+            f"{path} has {channels} channels, of which only {len(image.getbands())} can be read: "
+            "save it as RGB or grey"
+        )
+
+
+def _without_alpha(
+    pixels: Shaped[np.ndarray, "H W C"], path: Path, *, opaque: int
+) -> Shaped[np.ndarray, "H W *C"]:
+    transparent = np.count_nonzero(pixels[..., -1] != opaque)
+    if transparent > 0:
+        raise UsageError(
+            f"{path} has {transparent} transparent pixels, and what lies behind them is unknown: "
+            "save it without transparency"
+        )
+    return pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :-1]
+
+
+def _fit_range(
+    pixels: Shaped[np.ndarray, "H W *C"], path: Path, spec: ImageSpec
+) -> Shaped[np.ndarray, "H W *C"]:
+    """Bring the samples to the dtype and the range of `spec`."""
+    if pixels.dtype == np.float32:
+        return _fit_float(pixels, path, spec)
+    if pixels.dtype == np.uint16 and 0 < pixels.max() <= _TWELVE_BITS:
+        raise UsageError(
+            f"{path} stores 16 bits a pixel but no value above {pixels.max()}, as 12-bit cameras "
+            "do, so that its scale is unknown: rescale its values to 0-65535, or save it with 8 "
+            "bits"
+        )
+    if spec.dtype == "float32":
+        scale = (spec.high - spec.low) / np.iinfo(pixels.dtype).max
+        return (pixels * scale + spec.low).clip(spec.low, spec.high).astype(np.float32)
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return pixels
+
+
+def _fit_float(
+    pixels: Shaped[np.ndarray, "H W"], path: Path, spec: ImageSpec
+) -> Shaped[np.ndarray, "H W"]:
+    if spec.dtype == "uint8":
+        raise UsageError(
+            f"{path} holds floating-point pixels of unknown scale: save it with 8 bits"
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if not spec.low <= low <= high <= spec.high:
+        raise UsageError(
+            f"{path} holds values from {low:g} to {high:g}, but images of this data set lie in "
+            f"{spec.low:g} to {spec.high:g}: rescale it"
+        )
+    return pixels
+
+
+def _fit_channels(
+    pixels: Shaped[np.ndarray, "H W *C"], path: Path, spec: ImageSpec
+) -> Shaped[np.ndarray, "H W C"]:
+    if spec.channels not in (1, 3):
+        raise UsageError(
+            f"{path}: images of {spec.channels} channels cannot be read from files, only 1 or 3"
+        )
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], spec.channels, axis=2)
+    if spec.channels == 3:
+        return pixels
+    if not _is_grey(pixels):
+        raise UsageError(f"{path} is a colour image, but grey ones are asked for: save it as grey")
+    return pixels[..., :1]
+
+
+def _is_grey(pixels: Shaped[np.ndarray, "*S 3"]) -> bool:
+    return bool(
+        np.array_equal(pixels[..., 0], pixels[..., 1])
+        and np.array_equal(pixels[..., 0], pixels[..., 2])
+    )
+
+
+def read_mask_raw(path: Path, *, colors: bool = False) -> Shaped[np.ndarray, "H W *C"]:
+    """Read a mask file as it is stored.
+
+    Args:
+        path: a PNG, TIFF, lossless WebP, GIF or BMP file.
+        colors: give the colours that a viewer shows, also for a palette or a grey file.
+
+    Returns:
+        (H, W) uint8 or uint16: the palette's indices (of a GIF of greys the levels), the grey
+        levels as numbers 0 to 2^bits - 1, or the common value of three equal channels; (H, W, 3)
+        uint8 for a coloured mask, or if `colors`.
+
+    Raises:
+        UsageError: the file is unreadable, was compressed with loss (as JPEG does), is partly
+            transparent, or holds something else than integers.
+    """
+    with open_image(path) as image:
+        return read_open_mask(image, path, colors=colors)
+
+
+def read_open_mask(
+    image: ImageFile, path: Path, *, colors: bool = False
+) -> Shaped[np.ndarray, "H W *C"]:
+    """`read_mask_raw` of a file that `open_image` has opened."""
+    _refuse_loss(image, path)
+    if frames(image, path) > 1:
+        raise UsageError(f"{path} holds {frames(image, path)} images: a mask file must hold one")
+    raw = raw_mode(image)
+    if ";16" in raw and image.mode in ("RGB", "RGBA"):
+        raise UsageError(f"{path} holds colours of 16 bits a channel: save it with 8")
+    load(image, path)
+    return turn(
+        _mask_colors(image, path) if colors else _mask_values(image, path, raw),
+        orientation(image, path),
+    )
+
+
+def _mask_values(image: ImageFile, path: Path, raw: str) -> Shaped[np.ndarray, "H W *C"]:
+    if is_grey_gif(image):
+        return _mask_colors(image, path)[..., 0]
+    if image.mode in ("1", "L", "P"):
+        values: UInt8[np.ndarray, "H W"] = np.array(image).astype(np.uint8)
+        # Otherwise class 1 of a 2-bit file would be 85.
+        values //= GREY_STEPS.get(raw, 1)
+        return values
+    if image.mode in ("I;16", "I;16B", "I;16L"):
+        return np.array(image).astype(np.uint16)
+    if image.mode == "I":
+        return _narrow(np.array(image), path)
+    pixels = _mask_colors(image, path)
+    return pixels[..., 0] if _is_grey(pixels) else pixels
+
+
+def is_grey_gif(image: ImageFile) -> bool:
+    """Whether a GIF, which has no grey mode, stands for grey levels by a palette of greys.
+
+    Its indices mean nothing: programs keep only the levels that occur in a file, so that index 0 is
+    black in one and white in another.
+    """
+    if not isinstance(image, GifImageFile) or image.mode != "P":
+        return False
+    used = palette_of(image)[np.unique(np.array(image))]
+    return _is_grey(used)
+
+
+def _mask_colors(image: ImageFile, path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    if image.mode in ("LA", "RGBA"):
+        pixels = np.array(image.convert("RGBA"))
+        return _without_alpha(pixels, path, opaque=255)
+    if image.mode == "P":
+        colors: UInt8[np.ndarray, "H W 3"] = palette_of(image)[np.array(image)]
+        return colors
+    if image.mode in ("1", "L", "RGB"):
+        return np.array(image.convert("RGB"))
+    raise UsageError(
+        f"{path} holds no labels that can be read (Pillow calls its pixels {image.mode!r}): save "
+        "it as a palette, an 8 or 16-bit grey, or an RGB image"
+    )
+
+
+def palette_of(image: ImageFile) -> UInt8[np.ndarray, "256 3"]:
+    """The colour of every index of a palette image; black beyond the end of its palette."""
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    listed = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    colors[: len(listed)] = listed
+    return colors
+
+
+def _narrow(values: Int[np.ndarray, "H W"], path: Path) -> Shaped[np.ndarray, "H W"]:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 0xFFFF:
+        raise UsageError(f"{path} holds values from {low} to {high}: labels lie in 0 to 65535")
+    return values.astype(np.uint16)
+
+
+def _refuse_loss(image: ImageFile, path: Path) -> None:
+    """Refuse masks whose compression has made labels that do not exist."""
+    if isinstance(image, JpegImageFile):
+        kind = (
+            "a JPEG file"
+            if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
+            else f"a JPEG file in spite of its ending {path.suffix}"
+        )
+    elif isinstance(image, TiffImageFile) and "jpeg" in str(image.info.get("compression", "")):
+        kind = "a TIFF file compressed as JPEG"
+    elif isinstance(image, WebPImageFile) and _is_lossy_webp(path):
+        kind = "a lossy WebP file"
+    else:
+        return
+    raise UsageError(
+        f"{path} is {kind}: such compression blurs a mask into labels that do not exist; export "
+        "the masks again from their source as PNG (converting this file would keep the damage)"
+    )
+
+
+def _is_lossy_webp(path: Path) -> bool:
+    """Whether the first chunk of pixels is of the lossy kind, "VP8 ", and not "VP8L"."""
+    data = path.read_bytes()
+    place = 12
+    while place + 8 <= len(data):
+        name = data[place : place + 4]
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return False

@@ -1,0 +1,135 @@
+"""Which images train, validate and test: the parts on disk, a seeded split, or a saved one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from truemask.datasets.layout import some
+from truemask.datasets.pairing import Pair
+from truemask.datasets.scanning import shuffle_key
+from truemask.errors import UsageError
+
+PARTS = ("train", "validation", "test")
+
+
+def split_pairs(
+    pairs: Sequence[Pair], root: Path, *, shares: Sequence[float], seed: int
+) -> tuple[dict[str, list[Pair]], list[str]]:
+    """The parts of a folder: those on disk, and what they lack by a seeded split.
+
+    Args:
+        pairs: all pairs, sorted by name.
+        root: their folder, for messages.
+        shares: of train, validation and test; they add up to 1.
+        seed: of the split. It depends on the names besides, and on nothing else.
+
+    Returns:
+        Part -> pairs, in the order of names; and a sentence for each decision.
+
+    Raises:
+        UsageError: the shares are no shares, or there are too few images.
+    """
+    _check_shares(shares)
+    on_disk = {part: [pair for pair in pairs if pair.part == part] for part in PARTS}
+    on_disk = {part: members for part, members in on_disk.items() if members}
+    if {"train", "validation"} <= on_disk.keys() or (on_disk and "train" not in on_disk):
+        return on_disk, _describe(on_disk, "are on disk")
+    if "test" in on_disk:
+        to_train, to_validation = shares[0], shares[1]
+        both = to_train + to_validation
+        if both <= 0:
+            raise UsageError(f"split {list(shares)} leaves nothing to train and validate on")
+        parts = _split(on_disk["train"], root, (to_train / both, to_validation / both, 0.0), seed)
+        parts["test"] = on_disk["test"]
+        how = f"come from test/ and a split of train/ (seed {seed})"
+    else:
+        parts = _split(pairs, root, shares, seed)
+        rule = "/".join(f"{share:.0%}" for share in shares)
+        how = f"come from a split by {rule} (seed {seed})"
+    return parts, _describe(parts, how)
+
+
+def _check_shares(shares: Sequence[float]) -> None:
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise UsageError(
+            f"split {list(shares)} must be the shares of train, validation and test, which add up "
+            "to 1, as [0.7, 0.15, 0.15]"
+        )
+
+
+def _split(
+    pairs: Sequence[Pair], root: Path, shares: Sequence[float], seed: int
+) -> dict[str, list[Pair]]:
+    needed = 3 if shares[0] > 0 and shares[1] > 0 else 1
+    if len(pairs) < needed:
+        raise UsageError(
+            f"{root} is too small to be split into parts: it holds {len(pairs)} images, and at "
+            f"least {needed} are needed, better 20"
+        )
+    shuffled = sorted(pairs, key=lambda pair: shuffle_key(pair.name, seed))
+    parts: dict[str, list[Pair]] = {}
+    start = 0
+    for part, count in zip(PARTS, _counts(len(pairs), shares), strict=True):
+        if count > 0:
+            members = shuffled[start : start + count]
+            parts[part] = sorted(members, key=lambda pair: pair.name)
+        start += count
+    return parts
+
+
+def _counts(total: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers by the largest remainder; one image at least trains, and one validates."""
+    exact = [total * share for share in shares]
+    # A share of 0.15 of 20 is 3, not 2.9999999999999996.
+    counts = [int(part + 1e-9) for part in exact]
+    order = sorted(range(3), key=lambda i: (counts[i] - exact[i], i))
+    for i in order[: total - sum(counts)]:
+        counts[i] += 1
+    for i in (0, 1):
+        if counts[i] == 0 and shares[i] > 0:
+            counts[counts.index(max(counts))] -= 1
+            counts[i] = 1
+    return counts
+
+
+def _describe(parts: Mapping[str, Sequence[Pair]], how: str) -> list[str]:
+    sizes = ", ".join(f"{len(members)} {part}" for part, members in parts.items())
+    notes = [f"The parts ({sizes}) {how}."]
+    if "train" not in parts:
+        notes.append("There is no train part: this folder can be evaluated on, not trained on.")
+    elif "test" not in parts:
+        notes.append("There is no test part: results are judged on validation.")
+    return notes
+
+
+def assign_pairs(
+    pairs: Sequence[Pair], root: Path, assignments: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, list[Pair]], list[str]]:
+    """The parts of a saved split, whatever the folder says.
+
+    Raises:
+        UsageError: a name is unknown or stands twice, or a part is empty.
+    """
+    by_name = {pair.name: pair for pair in pairs}
+    owner: dict[str, str] = {}
+    for part, names in assignments.items():
+        if len(names) == 0:
+            raise UsageError(f"the saved split has an empty part {part!r}")
+        unknown = [name for name in names if name not in by_name]
+        if unknown:
+            raise UsageError(
+                f"{root} lacks {len(unknown)} images of the saved split's part {part!r} "
+                f"({some(unknown)}): give the folder that the split was made of"
+            )
+        for name in names:
+            if name in owner:
+                where = (
+                    f"in {owner[name]!r} and {part!r}" if owner[name] != part else f"in {part!r}"
+                )
+                raise UsageError(f"the saved split names {name!r} twice, {where}")
+            owner[name] = part
+    parts = {part: [by_name[name] for name in names] for part, names in assignments.items()}
+    notes = _describe(parts, "are those of the saved split")
+    left_out = [name for name in by_name if name not in owner]
+    if left_out:
+        notes.append(f"{len(left_out)} images are not in the saved split ({some(left_out)}).")
+    return parts, notes

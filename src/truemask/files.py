@@ -1,0 +1,94 @@
+"""Writing files so that a crash, a full disk or a second writer never leaves half of one."""
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from truemask.errors import UsageError
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full: free some space, or choose another folder",
+    errno.EDQUOT: "your disk quota is used up: free some space, or choose another folder",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "permission denied: choose a folder you may write to",
+    errno.EPERM: "permission denied: choose a folder you may write to",
+    errno.ENOENT: "its folder does not exist: make it first, or choose another folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder: choose another folder",
+    errno.EISDIR: "a folder of that name is in the way: choose another name",
+    errno.EEXIST: "a file of that name is in the way: choose another folder",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+}
+
+
+@contextmanager
+def explain_os_errors(path: Path | str) -> Iterator[None]:
+    """Turn the operating system's refusals to write into a `UsageError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _CAUSES:
+            raise UsageError(f"cannot write {path}: {_CAUSES[error.errno]}") from error
+        raise
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents where they are missing.
+
+    Raises:
+        UsageError: it cannot be created, or a file stands there.
+    """
+    with explain_os_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it becomes `path` in one step.
+
+    The data is on disk before the name is, so that after a crash `path` holds all of the old
+    content or all of the new. On an error the temporary file is removed and `path` stays as it was.
+    """
+    with explain_os_errors(path):
+        # Not by `tempfile`, whose files are private: this one follows the user's umask. Of a long
+        # name the beginning will do, as a name must not exceed 255 bytes.
+        temporary = path.parent / f".{path.name[:32]}.{secrets.token_hex(4)}.part"
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically; NaN and infinity are refused, as JSON has no word for them."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UsageError: it is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    # Brackets in brackets without end are a RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid JSON: {error}") from error

@@ -1,0 +1,223 @@
+"""Which images to predict, and under which names their masks are written, so that nothing is lost.
+
+A mask is named after its image. Where two images would get one name, they keep the name of their
+folder, or their ending: `a/x.jpg` and `b/x.jpg` become `a/x.png` and `b/x.png`, `x.jpg` and `x.png`
+become `x.jpg.png` and `x.png.png`. Every mask says in its PNG header which image it is of; a file
+that does not say so is not overwritten.
+"""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from truemask.datasets.decoding import SUFFIXES
+from truemask.errors import UsageError
+
+_SOFTWARE = "truemask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One image and where its prediction goes.
+
+    Attributes:
+        source: the image.
+        name: what the mask's header calls it: its path below the input that it was found in.
+        stem: the path of what is written, without its ending.
+    """
+
+    source: Path
+    name: str
+    stem: Path
+
+    @property
+    def mask(self) -> Path:
+        """The class ids."""
+        return self._with(".png")
+
+    @property
+    def color(self) -> Path:
+        """The class ids in colours."""
+        return self._with(".color.png")
+
+    @property
+    def overlay(self) -> Path:
+        """The image with the colours over it."""
+        return self._with(".overlay.jpg")
+
+    @property
+    def probabilities(self) -> Path:
+        """The probability of each class."""
+        return self._with(".npz")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that a prediction may write."""
+        return (self.mask, self.color, self.overlay, self.probabilities)
+
+    def header(self) -> PngInfo:
+        """What the mask says of itself."""
+        info = PngInfo()
+        info.add_text("Software", _SOFTWARE)
+        info.add_itxt("Source", self.name)
+        return info
+
+    def _with(self, suffix: str) -> Path:
+        return self.stem.with_name(self.stem.name + suffix)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image, its path below the input that held it, and the name of that input's folder."""
+
+    source: Path
+    relative: Path
+    folder: str
+
+    def names(self) -> tuple[Path, ...]:
+        """Names for its mask, without ending, from the shortest to the most distinct."""
+        short = self.relative.with_name(self.relative.stem)
+        return (short, self.folder / short, self.relative, self.folder / self.relative)
+
+
+def find_targets(inputs: Sequence[Path], out: Path) -> list[Target]:
+    """The images of all inputs in order, each once.
+
+    Args:
+        inputs: images, folders (searched recursively, hidden files left out), globs.
+        out: the folder for the masks; what lies in it is no image of a folder or glob around it.
+
+    Raises:
+        UsageError: an input does not exist or holds no image, or a file would be overwritten that
+            is no earlier mask of an image of that name.
+    """
+    found: dict[str, _Found] = {}
+    for path in inputs:
+        images = list(_find(path, out=out))
+        if not images:
+            endings = ", ".join(sorted(SUFFIXES))
+            raise UsageError(f"there is no image in {path}: looked for files ending in {endings}")
+        for image in images:
+            found.setdefault(os.path.abspath(image.source), image)
+    targets = _name(list(found.values()), out)
+    sources = {os.path.realpath(target.source) for target in targets}
+    for target in targets:
+        _refuse_to_overwrite(target, sources)
+    return targets
+
+
+def _find(path: Path, *, out: Path) -> Iterator[_Found]:
+    if path.is_dir():
+        if path.resolve() == out.resolve():
+            raise UsageError(
+                f"--out is the folder of the images ({out}): choose another, or the next time its "
+                "masks will be taken for images"
+            )
+        for file in _walk(path, out=out):
+            yield _Found(file, file.relative_to(path), path.resolve().name)
+    elif path.exists():
+        yield _Found(path, Path(path.name), path.resolve().parent.name)
+    elif glob.has_magic(str(path)):
+        yield from _matches(path, out=out)
+    else:
+        raise UsageError(f"{path} does not exist: give images, folders or globs")
+
+
+def _matches(pattern: Path, *, out: Path) -> Iterator[_Found]:
+    """Images that a glob names, and those in folders that it names."""
+    base = Path(*_before_magic(pattern))
+    place = base.resolve()
+    for match in sorted(map(Path, glob.glob(str(pattern), recursive=True))):
+        folders = match.resolve().parents
+        if place in out.resolve().parents and out.resolve() in folders:
+            continue
+        for file in _walk(match, out=out) if match.is_dir() else _image(match):
+            yield _Found(file, file.relative_to(base), place.name)
+
+
+def _before_magic(path: Path) -> Iterator[str]:
+    for part in path.parts:
+        if glob.has_magic(part):
+            return
+        yield part
+
+
+def _walk(folder: Path, *, out: Path) -> Iterator[Path]:
+    """Images in a folder and below it, in the order of their names, without what lies in `out`."""
+    if folder.resolve() == out.resolve():
+        return
+    seen = {out.resolve(), folder.resolve()}
+    for root, folders, names in os.walk(folder, followlinks=True):
+        entered = []
+        for name in sorted(folders):
+            place = Path(root, name).resolve()
+            if not name.startswith(".") and place not in seen:
+                seen.add(place)  # links may lead in circles
+                entered.append(name)
+        folders[:] = entered
+        for name in sorted(names):
+            yield from _image(Path(root, name))
+
+
+def _image(path: Path) -> Iterator[Path]:
+    if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        yield path
+
+
+def _name(found: list[_Found], out: Path) -> list[Target]:
+    """Give each image the shortest name whose files no other image writes."""
+    levels = [0] * len(found)
+    while True:
+        targets = [_target(image, level, out) for image, level in zip(found, levels, strict=True)]
+        # Some file systems do not tell x.png from X.png.
+        files = [[str(file).casefold() for file in target.files] for target in targets]
+        counts = Counter(file for group in files for file in group)
+        clashing = [i for i, group in enumerate(files) if any(counts[file] > 1 for file in group)]
+        if not clashing:
+            return targets
+        if all(levels[i] == 3 for i in clashing):
+            first, second = (found[i].source for i in clashing[:2])
+            raise UsageError(
+                f"the masks of {first} and {second} would get one name: predict them one by one, "
+                "each with an --out of its own"
+            )
+        for i in clashing:
+            levels[i] = min(levels[i] + 1, 3)
+
+
+def _target(image: _Found, level: int, out: Path) -> Target:
+    name = image.names()[2 + level % 2]
+    text = name.as_posix().encode("utf-8", "replace").decode()
+    return Target(source=image.source, name=text, stem=out / image.names()[level])
+
+
+def _refuse_to_overwrite(target: Target, sources: set[str]) -> None:
+    for file in target.files:
+        if not os.path.lexists(file):
+            continue
+        if os.path.realpath(file) in sources:
+            raise UsageError(
+                f"{file} is one of the images, which the prediction of {target.source} would "
+                "overwrite: choose another --out"
+            )
+        if _mask_of(target.mask) != target.name:
+            raise UsageError(
+                f"{file} exists, and is no earlier prediction of {target.name}: choose another "
+                "--out, or move it away"
+            )
+
+
+def _mask_of(file: Path) -> str | None:
+    """The image that a mask written here says it is of; `None` for every other file."""
+    try:
+        with Image.open(file, formats=["PNG"]) as mask:
+            written_here = mask.info.get("Software") == _SOFTWARE
+            return str(mask.info.get("Source")) if written_here else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None

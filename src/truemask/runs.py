@@ -1,0 +1,337 @@
+"""The run folder: all that a training leaves behind, each file with its writer and its reader.
+
+    runs/<experiment>/<date-time>/
+      config.yaml             everything, resolved; it is what makes a folder a run
+      environment.json        versions, commit, device, seed, command line
+      labels.json             the label map
+      splits/<part>.txt       the names of each part's samples
+      history.csv             one row per validation
+      checkpoints/            best.ckpt and last.ckpt, to resume from
+      model/                  the bundle of the best weights
+      results.json            the scores of each part
+      per_image-<part>.npz    the confusion matrices behind them
+      evaluation-<name>.json  what was evaluated later, and its .npz
+      findings.json           what the checks said
+      samples/                small pictures with truth and prediction, for the report
+      report.html             one file, works offline
+
+A run that somebody else made, or that was killed, is read like any other: every file is plain text,
+JSON or a picture, nothing of it is executed, and no name in it leads out of the folder.
+"""
+
+import csv
+import io
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from truemask.bundle import Bundle, load_bundle
+from truemask.errors import UsageError
+from truemask.files import explain_os_errors, make_folder, write_json, write_text
+from truemask.labels import LabelMap
+from truemask.results import PartResult
+from truemask.run_samples import RunSample as RunSample
+from truemask.run_samples import read_samples, write_samples
+from truemask.untrusted import (
+    naming,
+    plain_name,
+    read_lines,
+    read_object,
+    read_objects,
+    read_table,
+    read_yaml,
+    safe_name,
+)
+
+CONFIG = "config.yaml"
+
+HISTORY_COLUMNS = (
+    "epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_iou",
+    "validation_dice", "validation_pixel_accuracy", "images_per_second", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Every property reads its file anew, so that a run can be watched while it trains. It raises
+    `UsageError` where its file is damaged, or is missing and nothing can stand for it.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, *, experiment: str) -> "Run":
+        """Make a new folder `root/experiment/<date-time>`, which no other process can get.
+
+        Args:
+            root: where runs are kept.
+            experiment: its name; slashes group experiments in folders.
+
+        Raises:
+            UsageError: the name leads elsewhere, or the folder cannot be made.
+        """
+        parent = make_folder(root / safe_name(experiment, what="the name of an experiment"))
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        others = (f"{stamp}-{number}" for number in itertools.count(2))
+        with explain_os_errors(parent):
+            for name in itertools.chain([stamp], others):
+                if _made(parent / name):
+                    break
+        return cls(parent / name)
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """The run in a folder.
+
+        Raises:
+            UsageError: the folder is no run; names the runs that are near.
+        """
+        if is_run(path):
+            return cls(path)
+        if not path.exists():
+            raise UsageError(f"{path} does not exist: give a run, runs/EXPERIMENT/DATE-TIME")
+        outer = next((parent for parent in path.absolute().parents if is_run(parent)), None)
+        if outer is not None:
+            raise UsageError(f"{path} lies inside a run: give the run itself, {outer}")
+        if not path.is_dir():
+            raise UsageError(f"{path} is a file: give the folder of a run")
+        near = ", ".join(str(run.path) for run in list_runs(path)[:3])
+        hint = f"the newest runs below it are {near}" if near else "give runs/EXPERIMENT/DATE-TIME"
+        raise UsageError(f"{path} is not a run (it has no {CONFIG}): {hint}")
+
+    @property
+    def bundle_folder(self) -> Path:
+        """The bundle of the best weights."""
+        return self.path / "model"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint with the best validation score."""
+        return self.checkpoints_folder / "best.ckpt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.checkpoints_folder / "last.ckpt"
+
+    @property
+    def report_path(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything that was set, as plain values."""
+        return read_yaml(self._existing(CONFIG))
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`; from then on the folder is a run."""
+        text = yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        write_text(self.path / CONFIG, text)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, commit, device, seed and command line."""
+        return read_object(self._existing("environment.json"))
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write `environment.json`."""
+        write_json(self.path / "environment.json", dict(environment))
+
+    @property
+    def labels(self) -> LabelMap:
+        """The label map of the data."""
+        file = self._existing("labels.json")
+        with naming(file):
+            return LabelMap.from_json(read_object(file))
+
+    def write_labels(self, labels: LabelMap) -> None:
+        """Write `labels.json`."""
+        write_json(self.path / "labels.json", labels.to_json())
+
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """Part -> names of its samples; empty where the parts were not saved."""
+        splits = {}
+        for file in sorted((self.path / "splits").glob("*.txt")):
+            with naming(file):
+                names = [safe_name(line, what="a sample") for line in read_lines(file)]
+            splits[file.stem] = names
+        return splits
+
+    def write_splits(self, splits: Mapping[str, Sequence[str]]) -> None:
+        """Write `splits/<part>.txt`, one name a line."""
+        folder = make_folder(self.path / "splits")
+        for part, names in splits.items():
+            lines = [safe_name(name, what="a sample") + "\n" for name in names]
+            write_text(folder / f"{plain_name(part, what='a part')}.txt", "".join(lines))
+
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """One row per validation, column -> text as in the file; empty before the first."""
+        file = self.path / "history.csv"
+        return read_table(file) if file.exists() else []
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `history.csv`: `HISTORY_COLUMNS`, then the rows' other keys; `None` is empty."""
+        columns = dict.fromkeys(itertools.chain(HISTORY_COLUMNS, *rows))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path / "history.csv", text.getvalue())
+
+    def load_bundle(self, *, allow: Mapping[str, type[nn.Module]] | None = None) -> Bundle:
+        """The best weights, on the CPU and in evaluation mode.
+
+        Args:
+            allow: classes by their dotted name that the bundle may hold besides the package's own.
+
+        Raises:
+            UsageError: there are none yet, or they are damaged.
+        """
+        if not self.bundle_folder.exists():
+            raise UsageError(f"{self.path} has no weights yet: {self._way_to_finish()}")
+        return load_bundle(self.bundle_folder, allow=allow)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end and the best weights were tested."""
+        return (self.path / "results.json").is_file()
+
+    @property
+    def results(self) -> dict[str, PartResult]:
+        """Part -> scores of the best weights."""
+        if not self.finished:
+            raise UsageError(f"{self.path} has no results yet: {self._way_to_finish()}")
+        file = self.path / "results.json"
+        with naming(file):
+            return {part: PartResult.from_json(item) for part, item in read_object(file).items()}
+
+    def write_results(self, results: Mapping[str, PartResult]) -> None:
+        """Write `results.json`."""
+        value = {part: result.to_json() for part, result in results.items()}
+        write_json(self.path / "results.json", value)
+
+    def per_image_path(self, part: str) -> Path:
+        """The confusion matrices of a part's images."""
+        return self.path / f"per_image-{plain_name(part, what='a part')}.npz"
+
+    def write_evaluation(
+        self, name: str, result: PartResult, *, save: Callable[[Path], None]
+    ) -> Path:
+        """Write `evaluation-<name>.json`, and beside it as `.npz` the matrices that `save` writes.
+
+        Returns:
+            The JSON file.
+        """
+        file = self.path / f"evaluation-{plain_name(name, what='an evaluation')}.json"
+        save(file.with_suffix(".npz"))
+        write_json(file, result.to_json())
+        return file
+
+    @property
+    def findings(self) -> list[dict[str, Any]] | None:
+        """What the checks said; `None` where none ran."""
+        file = self.path / "findings.json"
+        return read_objects(file) if file.exists() else None
+
+    def write_findings(self, findings: Sequence[Mapping[str, Any]]) -> None:
+        """Write `findings.json`."""
+        write_json(self.path / "findings.json", [dict(finding) for finding in findings])
+
+    @property
+    def samples(self) -> list[RunSample]:
+        """The small pictures; empty where none were saved."""
+        return read_samples(self.path / "samples")
+
+    def write_samples(self, samples: Sequence[RunSample]) -> None:
+        """Write `samples/`, in place of what was there; large pictures are made smaller."""
+        write_samples(self.path / "samples", samples)
+
+    def _existing(self, name: str) -> Path:
+        file = self.path / name
+        if not file.is_file():
+            raise UsageError(
+                f"{self.path} has no {name}: copy it from where the run was made, or train again"
+            )
+        return file
+
+    def _way_to_finish(self) -> str:
+        if self.last_checkpoint.exists():
+            return f"finish it with `truemask train resume={self.path}`"
+        return "it was stopped before its first checkpoint, so train again"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a value out wherever it stands, because the reader refuses aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run, finished or not."""
+    return (path / CONFIG).is_file()
+
+
+def list_runs(root: Path) -> list[Run]:
+    """The runs in a folder and below it, the newest first."""
+    # Bounded, because a whole disk may be given by mistake.
+    folders = itertools.islice(_folders(root, depth=5), 20_000)
+    return [Run(path) for path in sorted(filter(is_run, folders), key=_started, reverse=True)]
+
+
+def newest(root: Path) -> Run:
+    """The newest run in a folder or below it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    runs = list_runs(root)
+    if not runs:
+        raise UsageError(f"there is no run in {root}: train one with `truemask train`")
+    return runs[0]
+
+
+def _started(path: Path) -> tuple[int, str]:
+    return (path / CONFIG).stat().st_mtime_ns, str(path)
+
+
+def _folders(path: Path, *, depth: int) -> Iterator[Path]:
+    yield path
+    if depth == 0 or is_run(path):
+        return
+    try:
+        entries = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return  # what may not be read holds no run that could be
+    for name in sorted(entries):
+        if not name.startswith("."):
+            yield from _folders(path / name, depth=depth - 1)
+
+
+def _made(path: Path) -> bool:
+    """Make a folder, or say that it is there already; the system makes it for one process only."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""The settings of the `trainer` and `data` groups: their names, types and defaults."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from truemask.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How long and how to train.
+
+    The training ends at whichever of the three limits comes first; with none of them after 100
+    epochs.
+
+    Attributes:
+        max_epochs: passes over the training part.
+        max_steps: optimiser steps.
+        max_time: time for training and validation, as DD:HH:MM:SS, HH:MM:SS or MM:SS.
+        eval_interval: epochs between validations; `None` chooses it so that they cost about a tenth
+            of the time.
+        patience: validations without a better score after which the training stops; `None` never
+            stops early.
+        monitor: what the best weights are best at.
+        gradient_clip: largest norm of the gradient; `None` does not clip.
+        average: largest decay of the exponential moving average of the weights, which is what is
+            validated and kept; `None` keeps the weights themselves.
+        precision: "auto" takes bfloat16 where the processor computes it natively, else 32 bits.
+        accelerator: "auto", "cpu", "gpu", as in Lightning.
+    """
+
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    max_time: str | None = None
+    eval_interval: int | None = None
+    patience: int | None = 30
+    monitor: Literal["validation_iou", "validation_loss"] = "validation_iou"
+    gradient_clip: float | None = 5.0
+    average: float | None = 0.999
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    accelerator: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "max_steps", "eval_interval", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"trainer.{name} must be at least 1, got {value}")
+        if self.average is not None and not 0 < self.average < 1:
+            raise UsageError(f"trainer.average is a decay between 0 and 1, got {self.average}")
+        if self.gradient_clip is not None and self.gradient_clip <= 0:
+            raise UsageError(f"trainer.gradient_clip must be positive, got {self.gradient_clip}")
+        if self.max_time is not None:
+            parse_time(self.max_time)
+
+    @property
+    def epochs(self) -> int | None:
+        """The limit of epochs that holds."""
+        if self.max_epochs is None and self.max_steps is None and self.max_time is None:
+            return 100
+        return self.max_epochs
+
+    @property
+    def seconds(self) -> float | None:
+        """The limit of time that holds."""
+        return None if self.max_time is None else parse_time(self.max_time)
+
+
+def parse_time(text: str) -> float:
+    """Seconds of "DD:HH:MM:SS", "HH:MM:SS" or "MM:SS".
+
+    Raises:
+        UsageError: it is none of these, or zero.
+    """
+    if not re.fullmatch(r"\d+(:\d+){1,3}", text):
+        raise UsageError(f"trainer.max_time is {text!r}; write DD:HH:MM:SS, such as 00:00:20:00")
+    numbers = [int(part) for part in text.split(":")]
+    seconds = sum(n * u for n, u in zip(reversed(numbers), (1, 60, 3600, 86400), strict=False))
+    if seconds == 0:
+        raise UsageError("trainer.max_time is zero: give at least a second")
+    return float(seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the samples come from and how they become batches.
+
+    Attributes:
+        dataset: a mapping whose `_target_` makes the parts.
+        batch_size: images a step.
+        crop: [height, width] of the training images; "auto" keeps the shape of the images at about
+            240 x 320 pixels; `None` trains on whole images.
+        augmentation: name -> transform (`_target_`) or `None`, in order; they see image and mask
+            together.
+        scale: lowest and highest zoom before the crop.
+        stretch: up to this factor height and width are zoomed differently.
+        num_workers: processes that load; `None` chooses by the machine.
+        cache: bytes of decoded samples to keep in memory.
+        normalization: "dataset" measures mean and deviation on the training part; "declared" takes
+            those that the dataset declares.
+        statistics: training images to measure at most.
+    """
+
+    dataset: Mapping[str, Any]
+    batch_size: int = 8
+    crop: Literal["auto"] | list[int] | None = "auto"
+    scale: list[float] | None = None
+    stretch: float = 1.0
+    augmentation: Mapping[str, Any] | None = None
+    num_workers: int | None = None
+    cache: int = 1 << 30
+    normalization: Literal["dataset", "declared"] = "dataset"
+    statistics: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"data.batch_size must be at least 1, got {self.batch_size}")
+        if isinstance(self.crop, list) and (len(self.crop) != 2 or min(self.crop) < 1):
+            raise UsageError(f"data.crop must be [height, width] in pixels, got {self.crop}")
+        if self.statistics < 1:
+            raise UsageError(f"data.statistics must be at least 1, got {self.statistics}")

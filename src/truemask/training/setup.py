@@ -1,0 +1,304 @@
+"""From a configuration to the things that train, with all `auto` values settled."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from truemask.build import build, check_settings, locate
+from truemask.bundle import build_network
+from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
+from truemask.data.cache import MemoryCache
+from truemask.data.statistics import Statistics, measure
+from truemask.data.transforms import RandomScaleCrop, Transform
+from truemask.datasets.sample import Parts
+from truemask.errors import UsageError
+from truemask.images import ImageSpec
+from truemask.labels import LabelMap
+from truemask.models.segmenter import Segmenter
+from truemask.training.settings import DataSettings, TrainerSettings
+
+CROP_PIXELS = 240 * 320
+"""Pixels of a training crop where none is asked for: a laptop trains on ten such a second."""
+
+
+@dataclass
+class Prepared:
+    """What a training needs, and what was decided on the way.
+
+    Attributes:
+        parts: the data, the training part cached.
+        statistics: of the training part.
+        data: the settings with every `auto` settled.
+        trainer: likewise.
+        network: `_target_` and plain values of the network.
+        loss_config: `_target_` and plain values of the loss, with the weights that reach it.
+        notes: decisions, one sentence each.
+    """
+
+    parts: Parts
+    statistics: Statistics
+    spec: ImageSpec
+    labels: LabelMap
+    data: DataSettings
+    trainer: TrainerSettings
+    network: dict[str, Any]
+    loss_config: dict[str, Any]
+    notes: list[str]
+
+
+def settings(kind: type, config: Mapping[str, Any], *, key: str) -> Any:
+    """A settings dataclass from its group of the configuration, checked by its annotations."""
+    check_settings(kind, config, key=key)
+    return kind(**config)
+
+
+def prepare(
+    config: Mapping[str, Any],
+    *,
+    assignments: Mapping[str, Sequence[str]] | None = None,
+    images: ImageSpec | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Open the data, measure the training part, and settle all that depends on it.
+
+    Args:
+        config: the whole configuration, plain values.
+        images: what the images mean to a model that exists already; measured where there is none.
+        assignments: part -> names of a saved split, to be used again.
+        progress: called with (done, total) while measuring.
+
+    Raises:
+        UsageError: the data or a setting cannot be used.
+    """
+    data: DataSettings = settings(DataSettings, config["data"], key="data")
+    trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
+    parts = open_parts(data.dataset, assignments=assignments)
+    train = MemoryCache(parts["train"], limit=0 if _endless(parts) else data.cache)
+    validation = MemoryCache(parts["validation"], limit=data.cache // 4)
+    statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
+    notes = list(parts.notes)
+    if statistics.images < len(train):
+        notes.append(
+            f"Class counts and normalisation come from {statistics.images} of {len(train)} "
+            "training images."
+        )
+    labels = train.labels
+    spec = train.images
+    if images is not None:
+        spec = images
+    elif data.normalization == "dataset":
+        spec = replace(spec, mean=statistics.mean, std=statistics.std)
+    network = {
+        **config["model"],
+        "in_channels": spec.channels,
+        "out_channels": labels.num_logits,
+    }
+    data = settle_data(data, statistics, stride=_stride(network), images=len(train), notes=notes)
+    return Prepared(
+        parts=Parts({**parts.parts, "train": train, "validation": validation}, parts.notes),
+        statistics=statistics,
+        spec=spec,
+        labels=labels,
+        data=data,
+        trainer=settle_trainer(trainer, data, statistics, len(train), len(parts["validation"])),
+        network=network,
+        loss_config=settle_loss(config["loss"], statistics, notes=notes),
+        notes=notes,
+    )
+
+
+def open_parts(
+    dataset: Mapping[str, Any],
+    *,
+    assignments: Mapping[str, Sequence[str]] | None = None,
+    allow: frozenset[str] | None = None,
+) -> Parts:
+    """The parts that `data.dataset` describes, of which two must be "train" and "validation"."""
+    key = "data.dataset"
+    target = locate(str(dataset.get("_target_")), key=key, allow=allow)
+    # Generated data has no files that could come or go, so it takes no assignments.
+    takes = "assignments" in inspect.signature(target).parameters
+    given = {"assignments": assignments} if takes and assignments is not None else {}
+    parts = build(dataset, key=key, allow=allow, **given)
+    if not isinstance(parts, Parts):
+        raise UsageError(f"{key}._target_ must return Parts, not {type(parts).__name__}")
+    for name in ("train", "validation"):
+        if name not in parts or len(parts[name]) == 0:
+            raise UsageError(f"{key} has no {name} images: every training needs some")
+    return parts
+
+
+def _endless(parts: Parts) -> bool:
+    return bool(getattr(parts["train"], "endless", False))
+
+
+def network_class(network: Mapping[str, Any]) -> type[nn.Module]:
+    """The class of the network, which may be the user's own.
+
+    Raises:
+        UsageError: it is no `torch.nn.Module`.
+    """
+    found = locate(str(network.get("_target_")), key="model")
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise UsageError(
+            f"model._target_ must be a torch.nn.Module, {network.get('_target_')!r} is none"
+        )
+    return found
+
+
+def _stride(network: Mapping[str, Any]) -> int:
+    with torch.device("meta"):
+        made = _network(network)
+    height, _ = made.input_size(1, 1)  # type: ignore[operator]
+    return int(height) if made.output_size(height, height) == (height, height) else 1  # type: ignore[operator]
+
+
+def settle_data(
+    data: DataSettings, statistics: Statistics, *, stride: int, images: int, notes: list[str]
+) -> DataSettings:
+    """Choose the crop and bound the batch.
+
+    Raises:
+        UsageError: the crop is larger than every image.
+    """
+    crop = data.crop
+    tallest = max(height for height, _ in statistics.sizes)
+    widest = max(width for _, width in statistics.sizes)
+    if crop == "auto":
+        height, width = statistics.median_size
+        shrink = min(1.0, math.sqrt(CROP_PIXELS / (height * width)))
+        crop = [
+            min(side, max(stride, round(side * shrink / stride) * stride)) if shrink < 1 else side
+            for side in (height, width)
+        ]
+        notes.append(f"Training crops are {crop[0]} x {crop[1]} pixels (height x width).")
+    elif isinstance(crop, list) and (crop[0] > tallest or crop[1] > widest):
+        raise UsageError(
+            f"data.crop is {crop[0]} x {crop[1]}, larger than every training image (up to "
+            f"{tallest} x {widest}): give a smaller one, or data.crop=null for whole images"
+        )
+    batch = data.batch_size
+    if batch > images:
+        notes.append(
+            f"The batch is {images} images instead of {batch}, as there are no more to train on."
+        )
+        batch = images
+    return replace(data, crop=crop, batch_size=batch)
+
+
+def settle_trainer(
+    trainer: TrainerSettings,
+    data: DataSettings,
+    statistics: Statistics,
+    images: int,
+    validation_images: int,
+) -> TrainerSettings:
+    """Choose how often to validate: a pass costs a third of a training step on the same pixels."""
+    if trainer.eval_interval is not None:
+        return trainer
+    height, width = statistics.median_size
+    crop = data.crop if isinstance(data.crop, list) else [height, width]
+    cost = validation_images * height * width / 3
+    budget = images * crop[0] * crop[1] / 10
+    return replace(trainer, eval_interval=max(1, round(cost / budget)))
+
+
+def is_weighting(name: str, value: Any) -> bool:
+    """Whether a setting of a loss names a weighting, which the counts turn into numbers."""
+    return (name == "weight" and isinstance(value, str) and value in CLASS_WEIGHTS) or (
+        name == "pos_weight" and value == "balanced"
+    )
+
+
+def settle_loss(
+    loss: Mapping[str, Any], statistics: Statistics, *, notes: list[str]
+) -> dict[str, Any]:
+    """The loss's configuration with named weightings replaced by the numbers they stand for."""
+    counts = [int(count) for count in statistics.class_counts]
+
+    def settle(value: Any, name: str) -> Any:
+        if name == "weight" and isinstance(value, str):
+            if not is_weighting(name, value):
+                raise UsageError(f"loss weight {value!r} is none of {', '.join(CLASS_WEIGHTS)}")
+            weights = class_weights(counts, method=value)
+            notes.append(
+                f"Class weights ({value}): " + ", ".join(f"{w:.3g}" for w in weights) + "."
+            )
+            return [round(weight, 6) for weight in weights]
+        if is_weighting(name, value):
+            weight = round(pos_weight(counts), 6)
+            notes.append(f"The foreground weighs {weight:.4g} times the background.")
+            return weight
+        if isinstance(value, Mapping):
+            return {key: settle(item, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [settle(item, "") for item in value]
+        return value
+
+    settled = settle(dict(loss), "")
+    assert isinstance(settled, dict)
+    return settled
+
+
+def make_transforms(data: DataSettings, labels: LabelMap) -> list[Transform]:
+    """The crop, then the configured transforms."""
+    transforms: list[Transform] = []
+    if data.crop is not None:
+        assert isinstance(data.crop, list)
+        transforms.append(
+            RandomScaleCrop(
+                size=data.crop,
+                scale=data.scale or (1.0, 1.0),
+                stretch=data.stretch,
+                ignore_index=labels.ignore_index,
+            )
+        )
+    for name, config in (data.augmentation or {}).items():
+        if config is not None:
+            transforms.append(build(config, key=f"data.augmentation.{name}"))
+    return transforms
+
+
+def make_model(prepared: Prepared) -> Segmenter:
+    """The model with fresh weights; seed PyTorch before."""
+    return Segmenter(network=_network(prepared.network), images=prepared.spec)
+
+
+def _network(network: Mapping[str, Any]) -> nn.Module:
+    allow = {str(network["_target_"]): network_class(network)}
+    return build_network(network, allow=allow)
+
+
+def make_loss(
+    config: Mapping[str, Any], labels: LabelMap, *, allow: frozenset[str] | None = None
+) -> nn.Module:
+    """The loss, ignoring the label map's ignored id."""
+    loss = build(config, key="loss", allow=allow)
+    if not isinstance(loss, nn.Module):
+        raise UsageError(f"loss._target_ must make a torch.nn.Module, not {type(loss).__name__}")
+    return loss
+
+
+def choose_precision(trainer: TrainerSettings, *, gpu: bool) -> str:
+    """Lightning's name of the precision: bfloat16 where the processor computes it natively."""
+    names = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+    if trainer.precision != "auto":
+        if trainer.precision == "16" and not gpu:
+            raise UsageError("trainer.precision=16 needs a GPU: take bf16 or 32 on the CPU")
+        return names[trainer.precision]
+    if gpu:
+        return (
+            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+        )
+    native = torch.backends.cpu.get_cpu_capability() == "AVX512" and _cpu_has_bf16()
+    return "bf16-mixed" if native else "32-true"
+
+
+def _cpu_has_bf16() -> bool:
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(check()) if check is not None else False

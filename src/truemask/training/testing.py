@@ -1,0 +1,179 @@
+"""The figures of a run's best weights, read back from the bundle that users will get."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from truemask.build import check_settings
+from truemask.bundle import Bundle, load_bundle
+from truemask.data.randomness import epoch_order
+from truemask.datasets.sample import Sample, SegmentationDataset
+from truemask.errors import UsageError
+from truemask.evaluation import Evaluation, evaluate
+from truemask.images import ImageSpec, to_rgb
+from truemask.metrics.confusion import headline, iou
+from truemask.models.tiling import image_logits
+from truemask.results import PartResult
+from truemask.runs import Run, RunSample
+from truemask.training.settings import DataSettings
+from truemask.training.setup import make_loss, open_parts
+
+DATASETS = frozenset({"truemask.datasets.folder.folder", "truemask.datasets.textures.textures"})
+"""What the configuration of a run may build to evaluate it: anybody may have written it."""
+
+LOSSES = frozenset(
+    f"truemask.losses.{name}"
+    for name in ("CrossEntropy", "BinaryCrossEntropy", "Focal", "Dice", "MeanSquaredError", "Sum")
+)
+
+_SHOWN = 4
+"""Best, worst and training images that a run keeps pictures of, each."""
+
+
+def test_parts(
+    run: Run,
+    bundle: Bundle,
+    parts: Mapping[str, SegmentationDataset],
+    *,
+    loss: nn.Module,
+    console: Console,
+) -> dict[str, PartResult]:
+    """Evaluate a bundle on validation and, where there is one, test; fill the run folder."""
+    results: dict[str, PartResult] = {}
+    samples = _training_samples(parts["train"])
+    judged = [name for name in ("validation", "test") if name in parts]
+    for name in judged:
+        evaluation = _evaluate(
+            bundle, parts[name], loss=loss, title=f"Testing: {name}", console=console
+        )
+        evaluation.save(run.per_image_path(name))
+        results[name] = evaluation.result()
+        if name == judged[-1]:
+            samples += _best_and_worst(bundle, parts[name], evaluation, part=name)
+    run.write_samples(samples)
+    run.write_results(results)
+    return results
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    split: str,
+    config: Mapping[str, Any],
+    other_data: bool,
+    allow: Mapping[str, type[nn.Module]],
+    console: Console,
+) -> tuple[PartResult, Evaluation]:
+    """Evaluate the best weights of a run on one part, as its configuration describes the data.
+
+    Args:
+        run: any run, also somebody else's.
+        split: "train", "validation" or "test".
+        config: the run's configuration, with changes.
+        other_data: whether the changes name other data than the run's, so that its saved split does
+            not hold.
+        allow: classes by dotted name that the bundle may hold besides the package's own.
+        console: where progress is shown.
+
+    Raises:
+        UsageError: the part does not exist, or the data does not fit the model.
+    """
+    bundle = load_bundle(run.bundle_folder, allow=allow)
+    check_settings(DataSettings, config["data"], key="data")
+    parts = open_parts(
+        config["data"]["dataset"],
+        assignments=None if other_data else run.splits or None,
+        allow=DATASETS,
+    )
+    if split not in parts:
+        raise UsageError(
+            f"this data has no {split} part (it has {', '.join(parts)}): choose with --split"
+        )
+    loss = make_loss(config["loss"], bundle.labels, allow=LOSSES)
+    evaluation = _evaluate(
+        bundle, parts[split], loss=loss, title=f"Evaluating: {split}", console=console
+    )
+    return evaluation.result(), evaluation
+
+
+def _evaluate(
+    bundle: Bundle,
+    dataset: SegmentationDataset,
+    *,
+    loss: nn.Module,
+    title: str,
+    console: Console,
+) -> Evaluation:
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(title, total=len(dataset))
+        return evaluate(
+            bundle.model,
+            dataset,
+            labels=bundle.labels,
+            loss=loss,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            progress=lambda done, total: bar.update(task, completed=done),
+        )
+
+
+def _picture(
+    sample: Sample,
+    spec: ImageSpec,
+    *,
+    part: str,
+    kind: str,
+    score: float | None = None,
+    prediction: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
+) -> RunSample:
+    return RunSample(
+        part=part,
+        kind=kind,  # type: ignore[arg-type]
+        name=sample.name,
+        iou=score,
+        image=to_rgb(sample.image, spec),
+        truth=np.asarray(sample.mask, dtype=np.uint8),
+        prediction=prediction,
+    )
+
+
+def _training_samples(dataset: SegmentationDataset) -> list[RunSample]:
+    chosen = sorted(epoch_order(len(dataset), seed=0, epoch=0)[:_SHOWN])
+    return [
+        _picture(dataset[index], dataset.images, part="train", kind="train") for index in chosen
+    ]
+
+
+def _best_and_worst(
+    bundle: Bundle, dataset: SegmentationDataset, evaluation: Evaluation, *, part: str
+) -> list[RunSample]:
+    """Pictures of the images with the highest and the lowest IoU, of those that have one."""
+    scores = dict(zip(evaluation.names, headline(iou(evaluation.matrices)), strict=True))
+    position = {name: index for index, name in enumerate(dataset.names)}
+    ranked = sorted((name for name in scores if np.isfinite(scores[name])), key=lambda n: scores[n])
+    shown = min(_SHOWN, len(ranked) // 2)
+    chosen: Sequence[tuple[str, str]] = [
+        *(("best", name) for name in reversed(ranked[len(ranked) - shown :])),
+        *(("worst", name) for name in ranked[:shown]),
+    ]
+    if not shown:
+        chosen = [("typical", name) for name in ranked]
+    pictures = []
+    for kind, name in chosen:
+        sample = dataset[position[name]]
+        ids = bundle.labels.decode(image_logits(bundle.model, sample.image)[None])[0]
+        pictures.append(
+            _picture(
+                sample,
+                dataset.images,
+                part=part,
+                kind=kind,
+                score=float(scores[name]),
+                prediction=ids.cpu().numpy(),
+            )
+        )
+    return pictures

@@ -1,0 +1,126 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from truemask.errors import UsageError
+from truemask.images import ImageSpec
+from truemask.models.segmenter import Segmenter
+from truemask.models.texture_cnn import TextureCNN
+from truemask.models.tiling import image_logits
+from truemask.models.unet import UNet
+
+GREY = ImageSpec(channels=1)
+
+
+class Recorder(nn.Module):
+    """Puts out what it is given, and notes the sizes."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.sizes: list[tuple[int, int]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append((images.shape[2], images.shape[3]))
+        return images
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // self.stride) * self.stride, -(-width // self.stride) * self.stride
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+
+Settle = Callable[[nn.Module, Tensor], nn.Module]
+
+
+def segmenter(network: nn.Module) -> Segmenter:
+    return Segmenter(network=network, images=GREY).eval()
+
+
+def picture(height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (1, height, width), generator=generator).to(torch.uint8)
+
+
+def unet(**options: Any) -> UNet:
+    torch.manual_seed(0)
+    return UNet(in_channels=1, out_channels=3, **options)
+
+
+# How far a pixel sees is the sum over the layers of (kernel radius) * (scale), and of the pools.
+@pytest.mark.parametrize(
+    ("network", "tile", "overlap"),
+    [
+        (TextureCNN(), 64, 32),
+        (unet(widths=(4, 4, 4), convolutions=1), 96, 48),
+        (unet(widths=(4, 4, 4), convolutions=1, downscale=2), 130, 80),
+        (unet(widths=(4, 4, 4), convolutions=1, padding="valid"), 96, 48),
+        (unet(widths=(4, 4, 4), upsampling="bilinear", attention=True), 118, 80),
+    ],
+    ids=["texture", "unet", "downscaled", "valid", "attention"],
+)
+@pytest.mark.parametrize("size", [(150, 261), (90, 200), (97, 97)])
+def test_tiles_give_the_logits_of_the_whole_image(
+    network: nn.Module, tile: int, overlap: int, size: tuple[int, int], settle: Settle
+) -> None:
+    image = picture(*size)
+    model = settle(segmenter(network), image[None])
+    with torch.inference_mode():
+        whole = model(image[None])[0]
+    tiled = image_logits(model, image, tile=tile, overlap=overlap)
+    assert whole.std() > 0.1
+    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_default_overlap_is_enough_for_five_levels(settle: Settle) -> None:
+    image = picture(450, 600)
+    model = settle(segmenter(unet(widths=(4, 4, 4, 4, 4))), image[None])
+    torch.testing.assert_close(
+        image_logits(model, image, tile=400), image_logits(model, image), rtol=1e-4, atol=1e-5
+    )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    height=st.integers(1, 120),
+    width=st.integers(1, 120),
+    stride=st.integers(1, 9),
+    overlap=st.integers(0, 30),
+    extra=st.integers(18, 50),
+)
+def test_tiles_cover_each_pixel_and_put_it_in_its_place(
+    height: int, width: int, stride: int, overlap: int, extra: int
+) -> None:
+    network = Recorder(stride)
+    model, image = segmenter(network), picture(height, width)
+    tile = overlap + extra
+    tiled = image_logits(model, image, tile=tile, overlap=overlap)
+    torch.testing.assert_close(tiled, image / 255, rtol=1e-5, atol=1e-6)
+    assert max(max(size) for size in network.sizes) <= tile
+
+
+def test_an_image_goes_whole_up_to_2048_by_2048_pixels() -> None:
+    network = Recorder()
+    model = segmenter(network)
+    image_logits(model, picture(1024, 4096))
+    assert network.sizes == [(1024, 4096)]
+    network.sizes.clear()
+    image_logits(model, picture(1100, 4000))
+    assert network.sizes == [(1100, 1504)] * 3
+
+
+def test_the_mode_must_be_evaluation() -> None:
+    with pytest.raises(AssertionError, match="batch statistics"):
+        image_logits(segmenter(Recorder()).train(), picture(4, 4))
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(32, 32), (40, 33), (64, -16), (8, 0)])
+def test_a_tile_must_be_larger_than_the_overlap(tile: int, overlap: int) -> None:
+    with pytest.raises(UsageError, match="must be larger than overlap"):
+        image_logits(segmenter(Recorder(stride=16)), picture(99, 99), tile=tile, overlap=overlap)

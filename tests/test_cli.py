@@ -1,0 +1,301 @@
+"""The command line as a user meets it: each mistake is one clear line and exit code 2."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from truemask.cli import main
+
+FAST = [
+    "model.widths=[4,8]",
+    "trainer.max_epochs=1",
+    "data.batch_size=2",
+    "data.crop=[16,16]",
+]
+
+
+def write_pair(
+    folder: Path, name: str, *, size: tuple[int, int] = (30, 24), value: int = 1
+) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(name)).integers(0, 256, (size[1], size[0], 3))
+    Image.fromarray(noise.astype(np.uint8)).save(folder / "images" / f"{name}.png")
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    mask[4:12, 5:20] = value
+    Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for i in range(6):
+        write_pair(tmp_path / "photos", f"p{i}")
+    return tmp_path / "photos"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished")
+    for i in range(6):
+        write_pair(root / "photos", f"p{i}")
+    assert main(["train", str(root / "photos"), *FAST, f"runs={root / 'runs'}"]) == 0
+    (found,) = (root / "runs" / "photos").iterdir()
+    return found
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Calls the command, and holds what it says against the promise."""
+
+    def call(*words: str, code: int = 2) -> str:
+        command = list(words)
+        if command[0] == "train" and len(command) == 2 and "=" not in command[1]:
+            command += [] if command[1].startswith("-") else [*FAST, f"runs={tmp_path / 'runs'}"]
+        assert main(command) == code
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        (line,) = [line for line in captured.err.splitlines() if line.startswith("truemask: ")]
+        assert "Traceback" not in captured.err
+        assert not list(tmp_path.rglob("*.part"))
+        return line
+
+    return call
+
+
+def test_no_such_folder(fails, tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in fails("train", str(tmp_path / "nowhere"))
+
+
+def test_no_images(fails, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert str(tmp_path / "empty") in fails("train", str(tmp_path / "empty"))
+
+
+def test_an_image_without_a_mask(fails, photos: Path) -> None:
+    (photos / "masks" / "p1.png").unlink()
+    line = fails("train", str(photos))
+    assert "p1" in line
+    assert "mask" in line
+
+
+def test_a_mask_without_an_image(fails, photos: Path) -> None:
+    (photos / "images" / "p1.png").unlink()
+    assert "p1" in fails("train", str(photos))
+
+
+def test_sizes_that_differ(fails, photos: Path) -> None:
+    path = photos / "masks" / "p2.png"
+    Image.open(path).resize((10, 10)).save(path)
+    line = fails("train", str(photos))
+    assert "p2" in line
+    assert "10" in line
+    assert "30" in line
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_truncated_image(fails, photos: Path, kind: str) -> None:
+    path = photos / "images" / "p3.png"
+    whole = path.with_suffix(f".{kind}")
+    Image.open(path).save(whole)
+    content = whole.read_bytes()
+    if whole != path:
+        path.unlink()
+    whole.write_bytes(content[: len(content) // 2])
+    assert str(whole) in fails("train", str(photos))
+
+
+def test_a_truncated_mask(fails, photos: Path) -> None:
+    path = photos / "masks" / "p3.png"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 30])
+    assert str(path) in fails("train", str(photos))
+
+
+def test_an_id_outside_the_class_table(fails, photos: Path) -> None:
+    classes = [{"id": i, "name": n, "color": [i, i, i]} for i, n in enumerate(("road", "car"))]
+    (photos / "classes.json").write_text(json.dumps({"classes": classes}))
+    write_pair(photos, "p9", value=7)
+    line = fails("train", str(photos))
+    assert "p9" in line
+    assert "7" in line
+
+
+def test_masks_saved_as_jpeg(fails, photos: Path) -> None:
+    for path in sorted((photos / "masks").iterdir()):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    assert "JPEG" in fails("train", str(photos))
+
+
+def test_an_empty_part(fails, photos: Path, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / "parts" / part / kind).mkdir(parents=True)
+    write_pair(tmp_path / "parts" / "train", "a")
+    assert "val" in fails("train", str(tmp_path / "parts"))
+
+
+def test_a_crop_larger_than_every_image(fails, photos: Path, tmp_path: Path) -> None:
+    line = fails("train", str(photos), "data.crop=[64,64]", f"runs={tmp_path / 'runs'}")
+    assert "data.crop is 64 x 64" in line
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["experiment=textures/dmo"], "did you mean 'textures/demo'?"),
+        (["optimizer.lrr=1"], "did you mean 'lr'?"),
+        (["trainer.max_epochs=soon"], "trainer.max_epochs is 'soon', but must be a whole number"),
+        (["--epochs=3"], "no option --epochs=3"),
+    ],
+)
+def test_wrong_words(fails, words: list[str], said: str) -> None:
+    assert said in fails("train", *words)
+
+
+def test_what_is_no_run(fails, tmp_path: Path) -> None:
+    for command in (["evaluate"], ["report"], ["predict"]):
+        extra = [str(tmp_path), "--out", str(tmp_path / "out")] if command == ["predict"] else []
+        assert "is not a run" in fails(*command, str(tmp_path), *extra)
+    assert "does not exist" in fails("train", f"resume={tmp_path / 'nowhere'}")
+
+
+def test_a_bundle_whose_tensors_do_not_fit(fails, run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    weights = copy / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    name = sorted(tensors)[0]
+    tensors[name] = torch.zeros(3, 3, 3)
+    save_file(tensors, weights, metadata={"info": "{}"})
+    line = fails("evaluate", str(copy), "--split", "validation")
+    assert name in line
+    assert str(weights) in line
+
+
+def test_a_part_that_does_not_exist(fails, run: Path) -> None:
+    assert "choose with --split" in fails("evaluate", str(run), "--split", "tset")
+
+
+def test_a_hostile_configuration_builds_nothing(fails, run: Path, tmp_path: Path) -> None:
+    copy, trace = tmp_path / "run", tmp_path / "trace"
+    shutil.copytree(run, copy)
+    for hostile in (
+        f"data: {{dataset: {{_target_: os.system, command: 'touch {trace}'}}}}\nseed: 0\n",
+        f"data: {{dataset: !!python/object/apply:os.system ['touch {trace}']}}\nseed: 0\n",
+        f"data: {{dataset: {{_target_: pathlib.Path.touch, self: '{trace}'}}}}\nseed: 0\n",
+    ):
+        (copy / "config.yaml").write_text(hostile)
+        fails("evaluate", str(copy), "--split", "validation")
+        assert not trace.exists()
+
+
+def test_where_nothing_can_be_written(fails, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = fails("train", str(photos), *FAST, f"runs={tmp_path / 'file'}")
+    assert str(tmp_path / "file") in line
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 300 KB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system: run the tests as root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(fails, photos: Path, tiny_disk: Path) -> None:
+    words = [word for word in FAST if not word.startswith("model")]
+    line = fails("train", str(photos), *words, "model.widths=[64,128]", f"runs={tiny_disk}")
+    assert "the disk is full" in line
+    assert not list(tiny_disk.rglob("*.part"))
+
+
+def test_a_full_disk_while_predicting_keeps_what_was_there(
+    fails, run: Path, photos: Path, tiny_disk: Path
+) -> None:
+    (tiny_disk / "filler").write_bytes(b"x" * (300 * 1024 - 8192))
+    line = fails("predict", str(run), str(photos / "images"), "--out", str(tiny_disk / "out"))
+    assert "the disk is full" in line
+    assert (tiny_disk / "filler").stat().st_size == 300 * 1024 - 8192
+
+
+def test_predict_evaluate_report_and_list(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = run.parents[2] / "photos" / "images"
+    out = tmp_path / "out"
+    assert main(["predict", str(run), str(images), "--out", str(out), "--overlay"]) == 0
+    assert len(list(out.glob("*.color.png"))) == 6
+    assert (out / "predictions.csv").is_file()
+    assert main(["evaluate", str(run), "--split", "test", "data.batch_size=7"]) == 0
+    assert (run / "evaluation-test.json").is_file()
+    saved = json.loads((run / "results.json").read_text())["test"]
+    again = json.loads((run / "evaluation-test.json").read_text())
+    assert again["confusion"] == saved["confusion"]
+    (run / "report.html").unlink()
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").is_file()
+    assert main(["list"]) == 0
+    assert "textures/demo" in capsys.readouterr().out
+
+
+def test_json_is_all_that_stands_on_stdout(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = str(run.parents[2] / "photos" / "images")
+    for words in (
+        ["evaluate", str(run), "--split", "validation"],
+        ["predict", str(run), images, "--out", str(tmp_path / "out")],
+        ["report", str(run)],
+        ["list"],
+    ):
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        json.loads(capsys.readouterr().out)
+
+
+def test_a_bad_file_is_skipped_and_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(run.parents[2] / "photos" / "images", images)
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    assert main(["predict", str(run), str(images), "--out", str(tmp_path / "out")]) == 1
+    assert "broken.png" in capsys.readouterr().err
+    assert len(list((tmp_path / "out").glob("p?.png"))) == 6
+
+
+def test_a_sweep_makes_one_run_for_each_value(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(photos), "-m", "seed=1,2", *FAST, f"runs={tmp_path / 'runs'}", "--json"]
+    assert main(words) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert len({result["run"] for result in results}) == 2
+
+
+def test_the_program_starts_fast_and_helps() -> None:
+    for words in ([], ["train"], ["evaluate"], ["predict"], ["report"], ["list"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "truemask", *words, "--help"], capture_output=True, text=True
+        )
+        assert done.returncode == 0
+        assert "usage: truemask" in done.stdout
+    code = "import sys, truemask.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from truemask.compose import compose_config, options, override_config, sweep
+from truemask.errors import UsageError
+
+
+def test_without_anything_the_textures_are_learnt() -> None:
+    config = compose_config([])
+    assert config["data"]["dataset"]["_target_"].endswith("textures")
+    assert config["name"] == "textures/demo"
+
+
+def test_a_folder_is_data_whatever_characters_it_has(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos, a=b [1]"
+    config = compose_config(["optimizer.lr=0.5"], folder=folder)
+    assert config["data"]["dataset"]["root"] == str(folder)
+    assert config["name"] == folder.name
+    assert config["optimizer"]["lr"] == 0.5
+
+
+def test_settings_that_no_file_states_can_be_given() -> None:
+    config = compose_config(["model.channels=8", "trainer.max_time=00:00:20:00", "seed=3"])
+    assert config["model"]["channels"] == 8
+    assert config["trainer"]["max_time"] == "00:00:20:00"
+    assert config["seed"] == 3
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_composes(name: str) -> None:
+    assert compose_config([f"experiment={name}"])["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        (group, name)
+        for group in ("model", "loss", "optimizer", "schedule")
+        for name in options(group)
+    ],
+)
+def test_every_option_composes_and_is_checked(group: str, name: str) -> None:
+    assert compose_config([f"{group}={name}"], folder=Path("x"))[group]["_target_"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["experiment=texture/demo"],
+            "no experiment is called 'texture/demo'; did you mean 'textures/demo'?",
+        ),
+        (["model=unett"], "no model is called 'unett'; did you mean 'unet'?"),
+        (["trainer.max_epoch=3"], "trainer has no setting 'max_epoch'; did you mean 'max_epochs'?"),
+        (["optimizer.lrr=3"], "optimizer has no setting 'lrr'; did you mean 'lr'?"),
+        (["sed=3"], "there is no setting 'sed'; did you mean 'seed'?"),
+        (["data.bach_size=3"], "data has no setting 'bach_size'; did you mean 'batch_size'?"),
+        (["schedule.warmap=0"], "schedule has no setting 'warmap'; did you mean 'warmup'?"),
+        (
+            ["trainer.max_epochs=many"],
+            "trainer.max_epochs is 'many', but must be a whole number or null",
+        ),
+        (["trainer.max_epochs=1.5"], "trainer.max_epochs is 1.5"),
+        (["data.batch_size=0"], "data.batch_size must be at least 1"),
+        (["model.channels=wide"], "model.channels is 'wide', but must be a whole number"),
+        (["seed=-1"], "seed is -1"),
+        (["trainer.precision=half"], "trainer.precision is 'half', but must be one of"),
+        (["trainer.max_time=20"], "trainer.max_time is 20"),
+        (["loss=nothing"], "no loss is called 'nothing'"),
+        (["lr"], "cannot read 'lr'"),
+        (
+            ["model={_target_: os.nothing}"],
+            "model._target_ is 'os.nothing', which cannot be imported",
+        ),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_nearest_right_one(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        compose_config(words)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_inner_settings_of_the_loss_are_checked() -> None:
+    with pytest.raises(UsageError, match=r"data\.augmentation\.color has no setting 'brightnes'"):
+        compose_config(["data.augmentation.color.brightnes=0.1"], folder=Path("x"))
+
+
+def test_an_augmentation_can_be_switched_off() -> None:
+    config = compose_config(["data.augmentation.flip=null"], folder=Path("x"))
+    assert config["data"]["augmentation"]["flip"] is None
+
+
+def test_a_run_s_configuration_changes_by_values_only() -> None:
+    config = compose_config([])
+    changed = override_config(config, ["trainer.max_steps=7"])
+    assert changed["trainer"]["max_steps"] == 7
+    assert config["trainer"]["max_steps"] != 7
+    with pytest.raises(UsageError, match="exchanges a whole group"):
+        override_config(config, ["model=unet"])
+    with pytest.raises(UsageError, match="did you mean"):
+        override_config(config, ["trainer.max_step=7"])
+
+
+def test_sweeps_are_all_combinations() -> None:
+    found = sweep(["optimizer.lr=0.1,0.2", "seed=1,2", "model.channels=4"])
+    assert found == [
+        [f"optimizer.lr={lr}", f"seed={seed}", "model.channels=4"]
+        for lr in ("0.1", "0.2")
+        for seed in ("1", "2")
+    ]

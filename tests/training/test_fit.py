@@ -1,0 +1,302 @@
+"""Whole trainings, small ones: what they leave, that they repeat, that they can be interrupted."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from truemask.compose import compose_config, override_config
+from truemask.errors import UsageError
+from truemask.evaluation import Evaluation, evaluate
+from truemask.runs import Run
+from truemask.training.fit import train
+from truemask.training.setup import open_parts
+
+SMALL = [
+    "experiment=textures/demo",
+    "data.dataset.size=32",
+    "data.dataset.train=16",
+    "data.dataset.validation=4",
+    "data.dataset.test=5",
+    "model.channels=4",
+    "trainer.max_steps=null",
+    "trainer.max_epochs=3",
+    "data.batch_size=4",
+]
+
+
+def run_training(runs: Path, *words: str) -> Run:
+    config = compose_config([*SMALL, f"runs={runs}", *words])
+    return Run.open(Path(train(config, console=Console(quiet=True)).run))
+
+
+def figures(run: Run) -> list[dict[str, str]]:
+    """The history without what depends on the clock."""
+    with (run.path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows
+    ]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.bundle_folder / "model.safetensors")
+
+
+def assert_equal_weights(one: Run, other: Run) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_training(tmp_path_factory.mktemp("runs"))
+
+
+def test_a_run_folder_holds_all_that_is_promised(finished: Run) -> None:
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "labels.json",
+        "history.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "model/model.json",
+        "model/model.safetensors",
+        "results.json",
+        "report.html",
+    ):
+        assert (finished.path / name).is_file(), name
+    assert not list(finished.path.rglob("*.part"))
+    results = json.loads((finished.path / "results.json").read_text())
+    assert set(results) == {"validation", "test"}
+    assert results["test"]["images"] == 5
+    low, high = results["test"]["intervals"]["iou"]
+    assert low <= results["test"]["iou"] <= high
+
+
+def test_the_same_seed_gives_the_same_history_and_weights(finished: Run, tmp_path: Path) -> None:
+    again = run_training(tmp_path)
+    assert figures(again) == figures(finished)
+    assert_equal_weights(again, finished)
+
+
+def test_another_seed_gives_another_history(finished: Run, tmp_path: Path) -> None:
+    assert figures(run_training(tmp_path, "seed=1")) != figures(finished)
+
+
+def test_the_number_of_workers_changes_nothing(finished: Run, tmp_path: Path) -> None:
+    assert figures(run_training(tmp_path, "data.num_workers=2")) == figures(finished)
+
+
+def test_the_history_s_best_epoch_is_what_was_tested(finished: Run) -> None:
+    rows = figures(finished)
+    best = max(rows, key=lambda row: float(row["validation_iou"]))
+    assert finished.environment["training"]["best_epoch"] == int(best["epoch"])
+    tested = finished.results["validation"].iou
+    # The history is counted in the training's precision, the results in float32.
+    assert tested == pytest.approx(float(best["validation_iou"]), abs=0.03)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_results_do_not_depend_on_the_batch_size(finished: Run, batch_size: int) -> None:
+    bundle = finished.load_bundle()
+    parts = open_parts(finished.config["data"]["dataset"])
+    found = evaluate(bundle.model, parts["test"], labels=bundle.labels, batch_size=batch_size)
+    saved = Evaluation.load(finished.per_image_path("test"))
+    assert found.names == saved.names
+    assert (found.matrices == saved.matrices).all()
+
+
+def test_resuming_a_finished_run_tests_it_again_and_changes_nothing(tmp_path: Path) -> None:
+    run = run_training(tmp_path)
+    before = figures(run), weights(run), run.results["test"]
+    train(run.config, console=Console(quiet=True), resume=run)
+    assert figures(run) == before[0]
+    assert run.results["test"] == before[2]
+    for name, value in weights(run).items():
+        assert torch.equal(value, before[1][name])
+
+
+def start_in_the_background(runs: Path, *words: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "truemask", "train", *SMALL, f"runs={runs}", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(path: Path, pattern: str, process: "subprocess.Popen[bytes]") -> Path:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = sorted(path.rglob(pattern))
+        if found:
+            return found[0]
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.01)
+    raise AssertionError(f"no {pattern} after two minutes")
+
+
+LONGER = ("trainer.max_epochs=12", "trainer.patience=null")
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
+    undisturbed = run_training(tmp_path / "undisturbed", *LONGER)
+    delays = random.Random(0)
+    process = start_in_the_background(tmp_path / "killed", *LONGER)
+    run = Run(wait_for(tmp_path / "killed", "config.yaml", process).parent)
+    kills = 0
+    for _ in range(4):
+        time.sleep(delays.uniform(0.1, 1.0))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        for file in run.path.rglob("*.json"):
+            json.loads(file.read_text())
+        if run.last_checkpoint.exists():
+            torch.load(run.last_checkpoint, weights_only=True)
+        before = run.last_checkpoint.stat().st_mtime_ns if run.last_checkpoint.exists() else 0
+        process = subprocess.Popen(
+            [sys.executable, "-m", "truemask", "train", f"resume={run.path}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if run.last_checkpoint.exists() and run.last_checkpoint.stat().st_mtime_ns > before:
+                break
+            time.sleep(0.01)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+    assert kills >= 1
+    assert figures(run) == figures(undisturbed)
+    assert_equal_weights(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_best_tests_it_and_says_so(tmp_path: Path) -> None:
+    process = start_in_the_background(tmp_path, "trainer.max_epochs=10000", "trainer.patience=null")
+    history = wait_for(tmp_path, "last.ckpt", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+    run = Run.open(history.parent.parent)
+    assert "Ending after this step" in errors.decode()
+    assert run.environment["training"]["stopped"] == "you stopped it"
+    assert run.results["test"].images == 5
+    assert os.path.getsize(run.report_path) > 1000
+
+
+def test_time_ends_a_training_too(tmp_path: Path) -> None:
+    run = run_training(tmp_path, "trainer.max_epochs=null", "trainer.max_time=0:02")
+    assert run.environment["training"]["stopped"] == "the time given is used"
+    assert float(run.history[-1]["seconds"]) < 30
+
+
+def test_training_stops_early(tmp_path: Path) -> None:
+    run = run_training(
+        tmp_path, "trainer.max_epochs=50", "trainer.patience=2", "optimizer.lr=1e-12"
+    )
+    assert "no better validation" in run.environment["training"]["stopped"]
+    assert len(run.history) < 50
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_is_said(tmp_path: Path) -> None:
+    run = run_training(
+        tmp_path, "optimizer.lr=1e30", "trainer.gradient_clip=null", "trainer.average=null"
+    )
+    assert "no longer a finite number" in run.environment["training"]["stopped"]
+
+
+def write_folder(folder: Path, count: int = 6, size: tuple[int, int] = (40, 30)) -> Path:
+    """Dark images with a light square, masks of 0 and 255."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(count):
+        image, mask = Image.new("RGB", size, (40, 50, 60)), Image.new("L", size)
+        box = (i, i, i + 12, i + 12)
+        image.paste((200, 190, 180), box)
+        mask.paste(255, box)
+        image.save(folder / "images" / f"{i}.png")
+        mask.save(folder / "masks" / f"{i}.png")
+    return folder
+
+
+FAST = ["model.widths=[4,8]", "trainer.max_epochs=2", "data.batch_size=2"]
+
+
+def train_folder(folder: Path, runs: Path, *words: str) -> Run:
+    config = compose_config([*FAST, f"runs={runs}", *words], folder=folder)
+    return Run.open(Path(train(config, console=Console(quiet=True)).run))
+
+
+def test_a_folder_with_nothing_else(tmp_path: Path) -> None:
+    run = train_folder(write_folder(tmp_path / "squares"), tmp_path / "runs")
+    assert run.path.parent.name == "squares"
+    assert run.labels.num_logits == 1
+    names = [name for part in run.splits.values() for name in part]
+    assert len(names) == len(set(names)) == 6
+    assert run.config["data"]["crop"] == [30, 40]
+
+
+def test_resume_and_evaluate_keep_the_split_when_files_are_added(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "squares")
+    run = train_folder(folder, tmp_path / "runs")
+    split = run.splits
+    for kind in ("images", "masks"):
+        shutil.copy(folder / kind / "0.png", folder / kind / "new.png")
+    parts = open_parts(run.config["data"]["dataset"], assignments=run.splits)
+    assert {name: list(part.names) for name, part in parts.items()} == split
+
+
+def test_weightings_are_settled_into_the_configuration(tmp_path: Path) -> None:
+    run = train_folder(write_folder(tmp_path / "squares"), tmp_path / "runs")
+    weight = run.config["loss"]["losses"][0]["weight"]
+    counts = list(run.environment["training"]["class_counts"].values())
+    expected = [(sum(counts) / n) ** 0.5 for n in counts]
+    assert weight[1] / weight[0] == pytest.approx(expected[1] / expected[0], rel=1e-3)
+
+
+def test_a_crop_larger_than_every_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"data\.crop is 64 x 64, larger than every training image"
+    ):
+        train_folder(write_folder(tmp_path / "squares"), tmp_path / "runs", "data.crop=[64,64]")
+
+
+def test_a_batch_larger_than_the_part_is_made_smaller_and_said(tmp_path: Path) -> None:
+    run = train_folder(write_folder(tmp_path / "squares"), tmp_path / "runs", "data.batch_size=100")
+    assert run.config["data"]["batch_size"] == 4
+    assert any("instead of 100" in note for note in run.environment["training"]["notes"])
+
+
+def test_too_little_memory_says_what_to_lower(tmp_path: Path, monkeypatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("truemask.training.task.SegmentationTask.training_step", exhausted)
+    with pytest.raises(
+        UsageError, match=r"out of memory while training: lower data\.batch_size \(now 2\)"
+    ):
+        train_folder(write_folder(tmp_path / "squares"), tmp_path / "runs")
+
+
+def test_overrides_of_a_resumed_run(finished: Run) -> None:
+    assert override_config(finished.config, ["trainer.max_epochs=9"])["trainer"]["max_epochs"] == 9
