@@ -183,6 +183,18 @@ def test_a_bundle_whose_tensors_do_not_fit(fails, run: Path, tmp_path: Path) -> 
     assert str(weights) in line
 
 
+def test_a_setting_that_would_change_nothing(fails, run: Path) -> None:
+    assert "changes nothing here" in fails("evaluate", str(run), "trainer.max_epochs=3")
+
+
+def test_other_data_is_evaluated_as_a_whole_where_it_is_asked_for(
+    run: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"data.dataset.root={photos}", "data.dataset.split=[0,0,1]"]
+    assert main(["evaluate", str(run), *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 6
+
+
 def test_a_part_that_does_not_exist(fails, run: Path) -> None:
     assert "choose with --split" in fails("evaluate", str(run), "--split", "tset")
 

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from truemask.datasets.sample import Sample
 from truemask.errors import UsageError
-from truemask.evaluation import Evaluation, evaluate
+from truemask.evaluation import Evaluation, evaluate, load_parts, save_parts
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 from truemask.losses import CrossEntropy
@@ -504,6 +504,21 @@ def test_saving_and_loading_gives_the_same(tmp_path_factory, names, attributes, 
     evaluation.save(path)
     assert_same(Evaluation.load(path), evaluation)
     assert [entry.name for entry in path.parent.iterdir()] == ["per_image.npz"]
+
+
+def test_parts_are_saved_into_one_file(tmp_path):
+    parts = {
+        "validation": random_evaluation(names=["a", "b"]),
+        "test": random_evaluation(names=["a", "c", "d"]),
+    }
+    save_parts(tmp_path / "per_image.npz", parts)
+    loaded = load_parts(tmp_path / "per_image.npz")
+    assert list(loaded) == list(parts)
+    for name, evaluation in parts.items():
+        assert_same(loaded[name], evaluation)
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(UsageError, match="no readable evaluation"):
+        load_parts(tmp_path / "text.npz")
 
 
 class Trap:

@@ -204,14 +204,12 @@ def test_an_evaluation_is_two_files(run: Run) -> None:
     assert written == run.path / "evaluation-test.json"
     assert PartResult.from_json(json.loads(written.read_text())) == make_result()
     assert np.load(run.path / "evaluation-test.npz")["matrices"].tolist() == [1, 1, 1]
-    assert run.per_image_path("test") == run.path / "per_image-test.npz"
 
 
 @pytest.mark.parametrize("name", ["../test", "a/b", "", ".hidden", "a b"])
 def test_a_part_does_not_lead_out_of_the_run(run: Run, name: str) -> None:
     before = sorted(run.path.parent.rglob("*"))
     for write in (
-        lambda: run.per_image_path(name),
         lambda: run.write_evaluation(name, make_result(), save=lambda path: path.write_text("")),
         lambda: run.write_splits({name: ["a"]}),
     ):

@@ -241,6 +241,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     from truemask.runs import Run
     from truemask.training.testing import evaluate_run
 
+    for word in options.words:
+        if not word.startswith(("data.", "loss.")):
+            raise UsageError(f"{word!r} changes nothing here: evaluate takes data.* and loss.*")
     run = Run.open(options.path)
     config = override_config(run.config, options.words) if options.words else run.config
     result, evaluation = evaluate_run(

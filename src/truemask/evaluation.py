@@ -141,16 +141,7 @@ class Evaluation:
         Raises:
             UsageError: the file cannot be written.
         """
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                format=np.array(_FORMAT),
-                names=np.array(self.names, dtype=np.str_),
-                matrices=self.matrices,
-                losses=self.losses,
-                attributes=np.array([json.dumps(item) for item in self.attributes], dtype=np.str_),
-                labels=np.array(json.dumps(self.labels.to_json())),
-            )
+        _write_arrays(path, self._arrays())
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
@@ -159,24 +150,75 @@ class Evaluation:
         Raises:
             UsageError: the file is missing, or is not an evaluation.
         """
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                if int(file["format"]) != _FORMAT:
-                    raise UsageError(
-                        f"its format is {file['format']}, this version reads {_FORMAT}"
-                    )
-                return cls(
-                    names=[str(name) for name in file["names"]],
-                    matrices=file["matrices"],
-                    losses=file["losses"],
-                    attributes=[_attributes(str(item)) for item in file["attributes"]],
-                    labels=LabelMap.from_json(json.loads(str(file["labels"]))),
-                )
-        # Zip, zlib, NumPy and JSON each fail in their own ways at a file that may be anything.
-        except Exception as error:
-            raise UsageError(
-                f"{path} is no readable evaluation: {error}; evaluate again"
-            ) from error
+        with _reading(path) as arrays:
+            return cls._of(arrays)
+
+    def _arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {
+            "format": np.array(_FORMAT),
+            "names": np.array(self.names, dtype=np.str_),
+            "matrices": self.matrices,
+            "losses": self.losses,
+            "attributes": np.array([json.dumps(item) for item in self.attributes], dtype=np.str_),
+            "labels": np.array(json.dumps(self.labels.to_json())),
+        }
+
+    @classmethod
+    def _of(cls, arrays: Mapping[str, np.ndarray[Any, Any]]) -> "Evaluation":
+        if int(arrays["format"]) != _FORMAT:
+            raise UsageError(f"its format is {arrays['format']}, this version reads {_FORMAT}")
+        return cls(
+            names=[str(name) for name in arrays["names"]],
+            matrices=arrays["matrices"],
+            losses=arrays["losses"],
+            attributes=[_attributes(str(item)) for item in arrays["attributes"]],
+            labels=LabelMap.from_json(json.loads(str(arrays["labels"]))),
+        )
+
+
+def save_parts(path: Path, parts: Mapping[str, Evaluation]) -> None:
+    """Write the evaluations of several parts into one .npz file, atomically.
+
+    The arrays of a part stand under its name, such as "test/matrices".
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    arrays = {
+        f"{part}/{key}": array
+        for part, evaluation in parts.items()
+        for key, array in evaluation._arrays().items()
+    }
+    _write_arrays(path, arrays)
+
+
+def load_parts(path: Path) -> dict[str, Evaluation]:
+    """Read what `save_parts` wrote; nothing in the file is executed.
+
+    Raises:
+        UsageError: the file is missing, or does not hold evaluations.
+    """
+    with _reading(path) as arrays:
+        found: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+        for name in arrays:
+            part, _, key = name.rpartition("/")
+            found.setdefault(part, {})[key] = arrays[name]
+        return {part: Evaluation._of(group) for part, group in found.items()}
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            yield file
+    # Zip, zlib, NumPy and JSON each fail in their own ways at a file that may be anything.
+    except Exception as error:
+        raise UsageError(f"{path} is no readable evaluation: {error}; evaluate again") from error
 
 
 def evaluate(

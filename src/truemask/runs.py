@@ -9,7 +9,7 @@
       checkpoints/            best.ckpt and last.ckpt, to resume from
       model/                  the bundle of the best weights
       results.json            the scores of each part
-      per_image-<part>.npz    the confusion matrices behind them
+      per_image.npz           the confusion matrices behind them
       evaluation-<name>.json  what was evaluated later, and its .npz
       findings.json           what the checks said
       samples/                small pictures with truth and prediction, for the report
@@ -230,9 +230,10 @@ class Run:
         value = {part: result.to_json() for part, result in results.items()}
         write_json(self.path / "results.json", value)
 
-    def per_image_path(self, part: str) -> Path:
-        """The confusion matrices of a part's images."""
-        return self.path / f"per_image-{plain_name(part, what='a part')}.npz"
+    @property
+    def per_image_path(self) -> Path:
+        """The confusion matrices of the images of each part in `results`."""
+        return self.path / "per_image.npz"
 
     def write_evaluation(
         self, name: str, result: PartResult, *, save: Callable[[Path], None]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from truemask.compose import compose_config, override_config
 from truemask.errors import UsageError
-from truemask.evaluation import Evaluation, evaluate
+from truemask.evaluation import evaluate, load_parts
 from truemask.runs import Run
 from truemask.training.fit import train
 from truemask.training.setup import open_parts
@@ -117,7 +117,7 @@ def test_results_do_not_depend_on_the_batch_size(finished: Run, batch_size: int)
     bundle = finished.load_bundle()
     parts = open_parts(finished.config["data"]["dataset"])
     found = evaluate(bundle.model, parts["test"], labels=bundle.labels, batch_size=batch_size)
-    saved = Evaluation.load(finished.per_image_path("test"))
+    saved = load_parts(finished.per_image_path)["test"]
     assert found.names == saved.names
     assert (found.matrices == saved.matrices).all()
 

@@ -89,7 +89,14 @@ def train(config: Mapping[str, Any], *, console: Console, resume: Run | None = N
     bundle = load_bundle(
         run.bundle_folder, allow={str(prepared.network["_target_"]): fitting.network_class}
     )
-    result = test_parts(run, bundle, prepared.parts, loss=fitting.task.loss, console=console)
+    result = test_parts(
+        run,
+        bundle,
+        prepared.parts,
+        loss=fitting.task.loss,
+        workers=fitting.data.num_workers,
+        console=console,
+    )
     render_report(run)
     return TrainResult(
         run=str(run.path),

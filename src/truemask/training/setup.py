@@ -78,6 +78,9 @@ def prepare(
     data: DataSettings = settings(DataSettings, config["data"], key="data")
     trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
     parts = open_parts(data.dataset, assignments=assignments)
+    for name in ("train", "validation"):
+        if name not in parts or len(parts[name]) == 0:
+            raise UsageError(f"data.dataset has no {name} images: every training needs some")
     train = MemoryCache(parts["train"], limit=0 if _endless(parts) else data.cache)
     validation = MemoryCache(parts["validation"], limit=data.cache // 4)
     statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
@@ -118,7 +121,7 @@ def open_parts(
     assignments: Mapping[str, Sequence[str]] | None = None,
     allow: frozenset[str] | None = None,
 ) -> Parts:
-    """The parts that `data.dataset` describes, of which two must be "train" and "validation"."""
+    """The parts that `data.dataset` describes."""
     key = "data.dataset"
     target = locate(str(dataset.get("_target_")), key=key, allow=allow)
     # Generated data has no files that could come or go, so it takes no assignments.
@@ -127,9 +130,6 @@ def open_parts(
     parts = build(dataset, key=key, allow=allow, **given)
     if not isinstance(parts, Parts):
         raise UsageError(f"{key}._target_ must return Parts, not {type(parts).__name__}")
-    for name in ("train", "validation"):
-        if name not in parts or len(parts[name]) == 0:
-            raise UsageError(f"{key} has no {name} images: every training needs some")
     return parts
 
 

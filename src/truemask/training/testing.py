@@ -9,19 +9,18 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from truemask.build import check_settings
 from truemask.bundle import Bundle, load_bundle
 from truemask.data.randomness import epoch_order
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.errors import UsageError
-from truemask.evaluation import Evaluation, evaluate
+from truemask.evaluation import Evaluation, evaluate, save_parts
 from truemask.images import ImageSpec, to_rgb
 from truemask.metrics.confusion import headline, iou
 from truemask.models.tiling import image_logits
 from truemask.results import PartResult
 from truemask.runs import Run, RunSample
 from truemask.training.settings import DataSettings
-from truemask.training.setup import make_loss, open_parts
+from truemask.training.setup import make_loss, open_parts, settings
 
 DATASETS = frozenset({"truemask.datasets.folder.folder", "truemask.datasets.textures.textures"})
 """What the configuration of a run may build to evaluate it: anybody may have written it."""
@@ -41,20 +40,28 @@ def test_parts(
     parts: Mapping[str, SegmentationDataset],
     *,
     loss: nn.Module,
+    workers: int,
     console: Console,
 ) -> dict[str, PartResult]:
     """Evaluate a bundle on validation and, where there is one, test; fill the run folder."""
     results: dict[str, PartResult] = {}
+    evaluations: dict[str, Evaluation] = {}
     samples = _training_samples(parts["train"])
     judged = [name for name in ("validation", "test") if name in parts]
     for name in judged:
         evaluation = _evaluate(
-            bundle, parts[name], loss=loss, title=f"Testing: {name}", console=console
+            bundle,
+            parts[name],
+            loss=loss,
+            workers=workers,
+            title=f"Testing: {name}",
+            console=console,
         )
-        evaluation.save(run.per_image_path(name))
+        evaluations[name] = evaluation
         results[name] = evaluation.result()
         if name == judged[-1]:
             samples += _best_and_worst(bundle, parts[name], evaluation, part=name)
+    save_parts(run.per_image_path, evaluations)
     run.write_samples(samples)
     run.write_results(results)
     return results
@@ -84,9 +91,9 @@ def evaluate_run(
         UsageError: the part does not exist, or the data does not fit the model.
     """
     bundle = load_bundle(run.bundle_folder, allow=allow)
-    check_settings(DataSettings, config["data"], key="data")
+    data: DataSettings = settings(DataSettings, config["data"], key="data")
     parts = open_parts(
-        config["data"]["dataset"],
+        data.dataset,
         assignments=None if other_data else run.splits or None,
         allow=DATASETS,
     )
@@ -96,7 +103,13 @@ def evaluate_run(
         )
     loss = make_loss(config["loss"], bundle.labels, allow=LOSSES)
     evaluation = _evaluate(
-        bundle, parts[split], loss=loss, title=f"Evaluating: {split}", console=console
+        bundle,
+        parts[split],
+        loss=loss,
+        batch_size=data.batch_size,
+        workers=data.num_workers or 0,
+        title=f"Evaluating: {split}",
+        console=console,
     )
     return evaluation.result(), evaluation
 
@@ -106,6 +119,8 @@ def _evaluate(
     dataset: SegmentationDataset,
     *,
     loss: nn.Module,
+    workers: int,
+    batch_size: int = 1,
     title: str,
     console: Console,
 ) -> Evaluation:
@@ -116,6 +131,8 @@ def _evaluate(
             dataset,
             labels=bundle.labels,
             loss=loss,
+            batch_size=batch_size,
+            num_workers=workers,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             progress=lambda done, total: bar.update(task, completed=done),
         )
