@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from truemask.compose import compose_config, options, override_config, sweep
+from truemask.compose import compose_config, options, override_config, resume_config, sweep
 from truemask.errors import UsageError
 
 
@@ -94,13 +94,73 @@ def test_an_augmentation_can_be_switched_off() -> None:
 
 def test_a_run_s_configuration_changes_by_values_only() -> None:
     config = compose_config([])
-    changed = override_config(config, ["trainer.max_steps=7"])
-    assert changed["trainer"]["max_steps"] == 7
-    assert config["trainer"]["max_steps"] != 7
-    with pytest.raises(UsageError, match="exchanges a whole group"):
-        override_config(config, ["model=unet"])
+    changed = override_config(config, ["data.batch_size=7"])
+    assert changed["data"]["batch_size"] == 7
+    assert "batch_size" not in config["data"]
+    for word in ("model=unet", "~model.channels=3", "seed=1,2"):
+        with pytest.raises(UsageError):
+            override_config(config, [word])
+
+
+def test_resuming_is_the_same_training() -> None:
+    config = compose_config([])
+    assert resume_config(config, ["trainer.max_steps=7"])["trainer"]["max_steps"] == 7
+    for word in ("optimizer.lr=1", "seed=3", "model.channels=8", "data.batch_size=2"):
+        with pytest.raises(UsageError, match="would make it another training"):
+            resume_config(config, [word])
     with pytest.raises(UsageError, match="did you mean"):
-        override_config(config, ["trainer.max_step=7"])
+        resume_config(config, ["trainer.max_step=7"])
+
+
+def test_resuming_somebody_else_s_run_builds_known_classes_only() -> None:
+    config = compose_config([])
+    for group in ("model", "loss", "optimizer", "schedule"):
+        hostile = {**config, group: {"_target_": "os.system", "command": "true"}}
+        with pytest.raises(UsageError, match="not on the list"):
+            resume_config(hostile, [])
+    known = {**config, "optimizer": {"_target_": "torch.optim.RAdam"}}
+    assert resume_config(known, [])["optimizer"] == known["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.dataset.root=/my photos (1)"], "cannot read"),
+        (["name=it's"], "cannot read"),
+        (["data.crop=[1,2"], "cannot read"),
+        (["model=null"], ""),
+        (["trainer=null"], ""),
+        (["~model"], "the configuration has no model"),
+        (["runs=null"], "runs is None"),
+        (["trainer.accelerator=tpu"], "trainer.accelerator is 'tpu', but must be one of"),
+        (["data.num_workers=-1"], "data.num_workers must be 0 or more"),
+        (["model={_target_: .net.Net}"], "cannot be imported"),
+    ],
+)
+def test_odd_words_end_in_one_line_too(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        compose_config(words)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_cannot_be_an_augmentation() -> None:
+    with pytest.raises(UsageError, match=r"data\.augmentation\.flip must be null"):
+        compose_config(["data.augmentation.flip=false"], folder=Path("x"))
+
+
+def test_precision_is_given_as_it_is_said() -> None:
+    for word in ("16", "32", "bf16", "auto"):
+        compose_config([f"trainer.precision={word}"])
+
+
+def test_data_without_a_folder_names_the_run() -> None:
+    assert compose_config(["data=textures", "model=texture_cnn"])["name"] == "textures"
+
+
+def test_the_data_is_given_once() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        compose_config(["data.dataset.root=a"], folder=Path("b"))
 
 
 def test_sweeps_are_all_combinations() -> None:

@@ -41,7 +41,7 @@ def locate(target: str, *, key: str, allow: Collection[str] | None = None) -> Ca
     module_name, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UsageError(
             f"{key}._target_ is {target!r}, which cannot be imported: {error}"
         ) from error
@@ -73,7 +73,7 @@ def build(
     arguments = {name: _inner(value, f"{key}.{name}", allow) for name, value in settings.items()}
     try:
         return target(**arguments, **given)
-    except UsageError as error:
+    except (UsageError, ValueError, TypeError, IndexError) as error:  # how libraries refuse a value
         raise UsageError(f"{key}: {error}") from error
 
 

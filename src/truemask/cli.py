@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import truemask
-from truemask.errors import UsageError
+from truemask.errors import JobFailed, UsageError
 
 if TYPE_CHECKING:
     from truemask.results import PartResult
@@ -120,21 +123,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags:
             raise UsageError(f"truemask {options.command} has no option {flags[0]} (see --help)")
         # argparse cuts the words in two where an option stands between them.
-        if unknown and "words" in options:
+        if "words" in options:
             options.words = [*options.words, *unknown]
+        elif "inputs" in options:
+            options.inputs = [*options.inputs, *map(Path, unknown)]
+        elif unknown:
+            raise UsageError(f"truemask {options.command} does not take {unknown[0]!r}")
         options.console = console
         return int(options.run(options))
     except UsageError as error:
-        return _fail(error, options.debug, console)
+        return _fail(error, options.debug, code=2)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 1
-    except Exception as error:
-        # A loading process wraps what it raised; its last line is the message.
-        line = str(error).strip().splitlines()[-1:] or [""]
-        mark = "UsageError: "
-        if mark in line[0]:
-            return _fail(UsageError(line[0].partition(mark)[2]), options.debug, console)
+    except JobFailed as error:
+        return _fail(error, options.debug, code=1)
+    except Exception:
         traceback.print_exc()
         print(
             "truemask: this is a bug in Truemask; please report it with the lines above",
@@ -143,11 +147,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _fail(error: UsageError, debug: bool, console: Console) -> int:
+def _fail(error: Exception, debug: bool, *, code: int) -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"truemask: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    message = str(error)
+    if message.startswith("Caught UsageError in DataLoader"):
+        # A loading process wraps what it raised, with its traceback; the message comes last.
+        message = message.rpartition("UsageError: ")[2]
+    print(f"truemask: {' '.join(message.split())}", file=sys.stderr)
+    return code
 
 
 def _print_json(value: Any) -> None:
@@ -155,26 +163,32 @@ def _print_json(value: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    folders = [word for word in options.words if "=" not in word or Path(word).is_dir()]
+    folders = [
+        word
+        for word in options.words
+        if os.path.isdir(word) or not ("=" in word or word.startswith("~"))
+    ]
     overrides = [word for word in options.words if word not in folders]
     if len(folders) > 1:
         raise UsageError(f"give one data folder, not {len(folders)}: {', '.join(folders)}")
     folder = Path(folders[0]) if folders else None
 
-    from truemask.compose import compose_config, override_config, sweep
+    from truemask.compose import compose_config, resume_config, sweep
     from truemask.runs import Run
     from truemask.training.fit import train
 
     resumed = [word for word in overrides if word.startswith("resume=")]
     jobs: list[tuple[dict[str, Any], Run | None]] = []
     if resumed:
-        run = Run.open(Path(resumed[-1].partition("=")[2]))
+        if len(resumed) > 1:
+            raise UsageError(f"resume one run at a time, not {len(resumed)}")
+        run = Run.open(Path(resumed[0].partition("=")[2]))
         rest = [word for word in overrides if word not in resumed]
         if folder is not None or options.multirun:
             raise UsageError(
                 "resume=RUN goes on with the data of that run: leave the folder and -m out"
             )
-        jobs = [(override_config(run.config, rest), run)]
+        jobs = [(resume_config(run.config, rest), run)]
     elif options.multirun:
         jobs = [(compose_config(words, folder=folder), None) for words in sweep(overrides)]
     else:
@@ -207,13 +221,13 @@ def print_scores(part: "PartResult", *, title: str) -> None:
         interval = part.intervals.get(metric) if metric else None
         return f"{value:.4f}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("")
     for name in ("IoU  [95 % interval]", "Dice", "precision", "recall"):
         table.add_column(name, justify="right")
     for name, value in part.iou_per_class.items():
         table.add_row(
-            name,
+            escape(name),
             show(value, f"iou_per_class.{name}"),
             show(part.dice_per_class[name]),
             show(part.precision_per_class[name]),
@@ -245,16 +259,25 @@ def _evaluate(options: argparse.Namespace) -> int:
         if not word.startswith(("data.", "loss.")):
             raise UsageError(f"{word!r} changes nothing here: evaluate takes data.* and loss.*")
     run = Run.open(options.path)
-    config = override_config(run.config, options.words) if options.words else run.config
+    before = run.config
+    config = override_config(before, options.words)
+    other_data = any(
+        config["data"]["dataset"].get(key) != before["data"]["dataset"].get(key)
+        for key in ("_target_", "root")
+    )
     result, evaluation = evaluate_run(
         run,
         split=options.split,
         config=config,
-        other_data=any(word.startswith("data.dataset") for word in options.words),
+        other_data=other_data,
         allow=_allowed(options.allow),
         console=options.console,
     )
-    file = run.write_evaluation(options.split, result, save=evaluation.save)
+    name = options.split
+    if other_data:
+        root = Path(str(config["data"]["dataset"].get("root", "other-data")))
+        name += "-on-" + re.sub(r"[^A-Za-z0-9_-]", "_", root.resolve().name)
+    file = run.write_evaluation(name, result, save=evaluation.save)
     if options.json:
         _print_json(result.to_json())
     else:
@@ -267,12 +290,11 @@ def _predict(options: argparse.Namespace) -> int:
     import torch
     from rich.progress import Progress
 
-    from truemask.bundle import load_bundle
     from truemask.inference.predict import predict
     from truemask.runs import Run
 
     run = Run.open(options.path)
-    bundle = load_bundle(run.bundle_folder, allow=_allowed(options.allow))
+    bundle = run.load_bundle(allow=_allowed(options.allow))
     if torch.cuda.is_available():
         bundle.model.to("cuda")
     with Progress(console=options.console, transient=True) as bar:

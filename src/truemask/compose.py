@@ -1,7 +1,8 @@
 """From the command line's `key=value` words to a whole, checked configuration of plain values."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from importlib.resources import files
 from pathlib import Path
@@ -11,17 +12,21 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from truemask.build import check_settings, locate, nearest
+from truemask.bundle import NETWORKS
 from truemask.errors import UsageError
 from truemask.training.settings import DataSettings, TrainerSettings
 from truemask.training.setup import is_weighting
+from truemask.training.testing import DATASETS, LOSSES
 
 GROUPS = ("data", "model", "loss", "optimizer", "schedule", "trainer", "experiment")
 DEFAULT_EXPERIMENT = "textures/demo"
+
+_KEYS = ("name", "runs", "seed", *(group for group in GROUPS if group != "experiment"))
 
 # Arguments that the training gives, so that a configuration need not.
 _GIVEN = {
@@ -54,34 +59,98 @@ def compose_config(overrides: Sequence[str], *, folder: Path | None = None) -> d
     if folder is None and not any(_key(word) in ("experiment", "data") for word in words):
         words.append(f"experiment={DEFAULT_EXPERIMENT}")
     config = _compose([_forced(word) for word in words])
+    _require_groups(config)
+    dataset = config["data"]["dataset"]
     if folder is not None:
-        root = config["data"]["dataset"]
-        if root["_target_"] != "truemask.datasets.folder.folder" and "root" not in root:
+        if "root" not in dataset:
             raise UsageError(f"this experiment's data has no folder: leave {folder} out")
-        root["root"] = str(folder)
+        if any(_key(word) == "data.dataset.root" for word in words):
+            raise UsageError(f"the data is given twice, as {folder} and as data.dataset.root")
+        dataset["root"] = str(folder)
+    if isinstance(dataset.get("root"), str) and dataset["root"] != "???":
+        # So that the run can be evaluated and resumed from any other folder.
+        dataset["root"] = str(Path(dataset["root"]).resolve())
     if config["name"] is None:
         experiment = next((w.partition("=")[2] for w in words if _key(w) == "experiment"), None)
-        config["name"] = (
-            experiment or Path(str(config["data"]["dataset"].get("root"))).resolve().name
-        )
+        config["name"] = experiment or _data_name(dataset)
     check_config(config)
     return config
 
 
+def _require_groups(config: Mapping[str, Any]) -> None:
+    for key in _KEYS:
+        if key not in config:
+            raise UsageError(f"the configuration has no {key}: every training needs one")
+    for group in GROUPS:
+        if group != "experiment" and not isinstance(config[group], Mapping):
+            raise UsageError(f"{group} is {config[group]!r}, but must be a mapping of settings")
+    if not isinstance(config["data"].get("dataset"), Mapping):
+        raise UsageError("data.dataset must be a mapping with a _target_")
+
+
+def _data_name(dataset: Mapping[str, Any]) -> str:
+    root = dataset.get("root", "???")
+    return Path(root).name if root != "???" else str(dataset.get("_target_")).rpartition(".")[2]
+
+
 def override_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration of a run with single values changed; groups cannot be exchanged."""
+    """The configuration of a run with single values changed.
+
+    Args:
+        config: of the run.
+        overrides: words such as "trainer.max_epochs=200".
+
+    Raises:
+        UsageError: an override cannot be read, exchanges a whole group, or removes a setting.
+    """
     node = OmegaConf.create(dict(config))
     for word in overrides:
+        if "=" not in word:
+            raise UsageError(f"cannot read {word!r}: write key=value")
         parsed = _parse(word)
         key = parsed.key_or_group
-        if key in GROUPS:
+        if key in GROUPS or parsed.is_delete():
+            raise UsageError(f"{word!r}: of a run that exists only single values can be changed")
+        if parsed.is_sweep_override():
+            raise UsageError(f"{word!r} gives several values: give one")
+        with _one_line():
+            OmegaConf.update(node, key, parsed.value(), force_add=True)
+    return _plain(node)
+
+
+RESUMABLE = ("trainer.max_", "trainer.patience", "data.num_workers", "data.cache")
+"""Settings that may change when a run goes on, since they change no step."""
+
+
+def resume_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration with which a run goes on; its targets must be ones that Truemask knows.
+
+    Raises:
+        UsageError: an override would make it another training, or the configuration, which
+            somebody else may have written, names a class that is not on the list.
+    """
+    for word in overrides:
+        if not word.startswith(RESUMABLE):
             raise UsageError(
-                f"{word!r} exchanges a whole group, which a run that exists does not allow"
+                f"{word!r} would make it another training: on resuming only "
+                "trainer.max_epochs, max_steps, max_time, trainer.patience, data.num_workers "
+                "and data.cache may change"
             )
-        OmegaConf.update(node, key, parsed.value(), force_add=True)
-    changed = _plain(node)
-    check_config(changed)
+    changed = override_config(config, overrides)
+    _require_groups(changed)
+    check_config(changed, allow=known_targets())
     return changed
+
+
+def known_targets() -> frozenset[str]:
+    """What a run may name without being trusted: our own, and torch's and torchvision's."""
+    from torch import optim
+    from torchvision.transforms import v2
+
+    names = {f"torch.optim.{name}" for name in vars(optim) if name[0].isupper()}
+    names |= {f"torchvision.transforms.v2.{name}" for name in vars(v2) if name[0].isupper()}
+    schedules = {f"truemask.training.schedules.{name}" for name in ("Constant", "WarmupCosine")}
+    return frozenset(names | schedules | set(NETWORKS) | DATASETS | LOSSES)
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -89,7 +158,8 @@ def sweep(overrides: Sequence[str]) -> list[list[str]]:
     combinations: list[list[str]] = [[]]
     for word in overrides:
         parsed = _parse(word)
-        values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else None
+        with _one_line():
+            values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else None
         words = [word] if values is None else [f"{parsed.get_key_element()}={v}" for v in values]
         combinations = [[*before, each] for before in combinations for each in words]
     return combinations
@@ -110,7 +180,7 @@ def _forced(word: str) -> str:
 def _parse(word: str) -> Any:
     try:
         return OverridesParser.create().parse_override(word)
-    except OverrideParseException as error:
+    except HydraException as error:
         raise UsageError(
             f"cannot read {word!r}: write key=value, and quote special characters"
         ) from error
@@ -128,8 +198,20 @@ def _compose(words: list[str]) -> dict[str, Any]:
             return _plain(compose("train", overrides=words))
     except MissingConfigException as error:
         raise UsageError(_missing(words, error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(str(error).splitlines()[0]) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _as_usage(error) from error
+
+
+def _as_usage(error: Exception) -> UsageError:
+    return UsageError(next(iter(str(error).splitlines()), type(error).__name__))
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise _as_usage(error) from error
 
 
 def _missing(words: list[str], error: MissingConfigException) -> str:
@@ -147,26 +229,29 @@ def _defaults(kind: type) -> dict[str, Any]:
 
 
 def _plain(node: Any) -> dict[str, Any]:
-    try:
+    with _one_line():
         value = OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UsageError(str(error).splitlines()[0]) from error
     assert isinstance(value, dict)
     return {str(key): item for key, item in value.items() if key != "experiment"}
 
 
-def check_config(config: Mapping[str, Any]) -> None:
+def check_config(config: Mapping[str, Any], *, allow: frozenset[str] | None = None) -> None:
     """Hold every setting against what it is for, before any data is read.
+
+    Args:
+        config: the whole configuration.
+        allow: targets that may be imported; `None` allows all.
 
     Raises:
         UsageError: the key that is wrong, with the nearest right one.
     """
-    known = ("name", "runs", "seed", *(group for group in GROUPS if group != "experiment"))
     for key in config:
-        if key not in known:
-            raise UsageError(
-                f"there is no setting {key!r}{nearest(key, known)} (there are {', '.join(known)})"
-            )
+        if key not in _KEYS:
+            hint = nearest(key, _KEYS)
+            raise UsageError(f"there is no setting {key!r}{hint} (there are {', '.join(_KEYS)})")
+    for key in ("name", "runs"):
+        if not isinstance(config[key], str) or not config[key]:
+            raise UsageError(f"{key} is {config[key]!r}, but must be text")
     if (
         not isinstance(config["seed"], int)
         or isinstance(config["seed"], bool)
@@ -178,13 +263,13 @@ def check_config(config: Mapping[str, Any]) -> None:
     TrainerSettings(**config["trainer"])
     DataSettings(**config["data"])
     for group in ("model", "loss", "optimizer", "schedule", "data"):
-        _check_targets(config[group], key=group)
+        _check_targets(config[group], key=group, allow=allow)
 
 
-def _check_targets(value: Any, *, key: str) -> None:
+def _check_targets(value: Any, *, key: str, allow: frozenset[str] | None) -> None:
     if isinstance(value, Mapping):
         if "_target_" in value:
-            target = locate(str(value["_target_"]), key=key)
+            target = locate(str(value["_target_"]), key=key, allow=allow)
             settings = {
                 # A weighting's name stands for numbers that the data will give.
                 name: None if is_weighting(name, item) else item
@@ -195,7 +280,7 @@ def _check_targets(value: Any, *, key: str) -> None:
             given = [name for name in _GIVEN.get(key, ()) if name in names and name not in settings]
             check_settings(target, settings, key=key, given=given)
         for name, item in value.items():
-            _check_targets(item, key=f"{key}.{name}")
+            _check_targets(item, key=f"{key}.{name}", allow=allow)
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            _check_targets(item, key=f"{key}[{i}]")
+            _check_targets(item, key=f"{key}[{i}]", allow=allow)

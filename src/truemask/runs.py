@@ -230,6 +230,11 @@ class Run:
         value = {part: result.to_json() for part, result in results.items()}
         write_json(self.path / "results.json", value)
 
+    def discard_results(self) -> None:
+        """Take back what the end of a training left; nothing happens where it has not ended."""
+        for name in ("results.json", "report.html"):
+            (self.path / name).unlink(missing_ok=True)
+
     @property
     def per_image_path(self) -> Path:
         """The confusion matrices of the images of each part in `results`."""

@@ -17,12 +17,14 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from truemask.compose import compose_config, override_config
+from truemask.cli import main
+from truemask.compose import compose_config, resume_config
 from truemask.errors import UsageError
 from truemask.evaluation import evaluate, load_parts
 from truemask.runs import Run
+from truemask.training.data_module import TrainingSamples
 from truemask.training.fit import train
-from truemask.training.setup import open_parts
+from truemask.training.setup import open_parts, prepare
 
 SMALL = [
     "experiment=textures/demo",
@@ -298,5 +300,76 @@ def test_too_little_memory_says_what_to_lower(tmp_path: Path, monkeypatch) -> No
         train_folder(write_folder(tmp_path / "squares"), tmp_path / "runs")
 
 
-def test_overrides_of_a_resumed_run(finished: Run) -> None:
-    assert override_config(finished.config, ["trainer.max_epochs=9"])["trainer"]["max_epochs"] == 9
+def test_every_epoch_has_new_textures() -> None:
+    prepared = prepare(compose_config(SMALL))
+    samples = TrainingSamples(prepared.parts["train"], transforms=[], seed=0)
+    assert not torch.equal(samples[(0, 3)].image, samples[(1, 3)].image)
+    assert torch.equal(samples[(1, 3)].image, samples[(1, 3)].image)
+
+
+def test_a_finished_run_goes_on_when_there_is_more_to_do(tmp_path: Path) -> None:
+    run = run_training(tmp_path)
+    longer = resume_config(run.config, ["trainer.max_epochs=5"])
+    train(longer, console=Console(quiet=True), resume=run)
+    assert [row["epoch"] for row in figures(run)] == ["0", "1", "2", "3", "4"]
+    assert run.config["trainer"]["max_epochs"] == 5
+
+
+def test_resuming_with_workers_is_exact_too(tmp_path: Path) -> None:
+    words = ("trainer.max_epochs=4", "data.num_workers=2", "schedule=constant")
+    whole = run_training(tmp_path / "whole", *words)
+    run = run_training(tmp_path / "parts", *words[1:], "trainer.max_epochs=2")
+    train(
+        resume_config(run.config, ["trainer.max_epochs=4"]),
+        console=Console(quiet=True),
+        resume=run,
+    )
+    assert figures(run) == figures(whole)
+    assert_equal_weights(run, whole)
+
+
+def test_an_interrupted_epoch_does_not_become_the_best(tmp_path: Path, monkeypatch) -> None:
+    from truemask.training.callbacks import Recorder
+
+    seen = []
+    original = Recorder.on_train_batch_end
+
+    def interrupt(self, trainer, task, outputs, batch, batch_idx):
+        seen.append(batch_idx)
+        if len(seen) == 6:  # in the middle of the second epoch
+            self.interrupted.set()
+        original(self, trainer, task, outputs, batch, batch_idx)
+
+    monkeypatch.setattr(Recorder, "on_train_batch_end", interrupt)
+    run = run_training(tmp_path)
+    assert run.environment["training"]["stopped"] == "you stopped it"
+    assert run.environment["training"]["best_epoch"] == 0
+    assert run.load_bundle().info["epoch"] == 0
+    monkeypatch.setattr(Recorder, "on_train_batch_end", original)
+    train(run.config, console=Console(quiet=True), resume=run)
+    whole = run_training(tmp_path / "whole")
+    assert figures(run) == figures(whole)
+    assert_equal_weights(run, whole)
+
+
+@pytest.mark.slow
+def test_sigterm_is_no_success(tmp_path: Path) -> None:
+    process = start_in_the_background(tmp_path, "trainer.max_epochs=10000", "trainer.patience=null")
+    wait_for(tmp_path, "last.ckpt", process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "ended by SIGTERM; go on with `truemask train resume=" in errors.decode()
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(tmp_path / "photos [old]")
+    (folder / "classes.json").write_text(
+        json.dumps({"0": "road [wet]", "255": "car [/i]"}), encoding="utf-8"
+    )
+    words = [*FAST, f"runs={tmp_path / 'runs'}"]
+    assert main(["train", str(folder), *words]) == 0
+    shown = capsys.readouterr()
+    assert "photos [old]" in shown.out.replace("\n", "")
+    assert "road [wet]" in shown.out
+    assert "car [/i]" in shown.out

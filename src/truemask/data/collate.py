@@ -8,7 +8,7 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from truemask.datasets.sample import Sample
-from truemask.geometry import pad_to, round_up
+from truemask.geometry import pad_to
 
 
 @dataclass
@@ -25,11 +25,15 @@ class Batch:
     masks: UInt8[Tensor, "B H W"]
     names: list[str]
 
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, which PyTorch's loader calls for beside a GPU."""
+        return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.names)
 
-def collate(samples: Sequence[Sample], *, stride: int = 1, ignore_index: int = 255) -> Batch:
-    """Stack samples, each padded to the largest size among them, rounded up to the stride."""
-    height = round_up(max(sample.mask.shape[-2] for sample in samples), stride)
-    width = round_up(max(sample.mask.shape[-1] for sample in samples), stride)
+
+def collate(samples: Sequence[Sample], *, ignore_index: int = 255) -> Batch:
+    """Stack samples, each padded to the largest height and width among them."""
+    height = max(sample.mask.shape[-2] for sample in samples)
+    width = max(sample.mask.shape[-1] for sample in samples)
     images, masks = [], []
     for sample in samples:
         image, mask = sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)

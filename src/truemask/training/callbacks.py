@@ -22,6 +22,9 @@ from truemask.metrics.confusion import dice, headline, iou, pixel_accuracy
 from truemask.runs import Run
 from truemask.training.task import SegmentationTask
 
+_NEVER = 1 << 62
+"""Epochs between validations, to have none."""
+
 
 @dataclass
 class State:
@@ -97,9 +100,13 @@ class Recorder(Callback):
         self._batches += 1
         self._images += len(batch.names)
         self._training_seconds = time.monotonic() - self._clock
-        if pl_module.fraction >= 1 or self.interrupted.is_set():
+        if pl_module.fraction >= 1:
             # The last weights are validated whatever the interval.
             trainer.check_val_every_n_epoch = 1
+            trainer.should_stop = True
+        elif self.interrupted.is_set():
+            # A part of an epoch must not become the best: resuming goes through the epoch again.
+            trainer.check_val_every_n_epoch = 1 if self.state.best_epoch < 0 else _NEVER
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -140,7 +147,7 @@ class Recorder(Callback):
         for listener in self.listeners:
             listener(row)
         self.state.finished = self._reason_to_end(pl_module, row)
-        if self.state.finished:
+        if self.state.finished or self.interrupted.is_set():
             trainer.should_stop = True
         whole_epoch = self._batches == trainer.num_training_batches
         if whole_epoch or self.state.finished:
@@ -148,13 +155,18 @@ class Recorder(Callback):
         if self._is_best:
             self._keep_best(trainer, from_last=whole_epoch or bool(self.state.finished))
 
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether too many validations in a row brought nothing better."""
+        return self.patience is not None and self.state.evaluations_since_best >= self.patience
+
     def _reason_to_end(self, task: SegmentationTask, row: dict[str, Any]) -> str:
         if not math.isfinite(row["train_loss"]):
             return "the loss is no longer a finite number: lower optimizer.lr"
         if task.fraction >= 1:
             in_time = task.limits.steps is None or task.global_step < task.limits.steps
             return "the time given is used" if in_time else "all steps are done"
-        if self.patience is not None and self.state.evaluations_since_best >= self.patience:
+        if self.out_of_patience:
             return f"no better validation for {self.patience} evaluations"
         return ""
 
@@ -176,7 +188,11 @@ class Recorder(Callback):
             yield
             return
 
+        owner = os.getpid()
+
         def handle(number: int, frame: FrameType | None) -> None:
+            if os.getpid() != owner:  # a loading process, which inherits the handler
+                return
             if self.interrupted.is_set():
                 raise KeyboardInterrupt
             self.interrupted.set()

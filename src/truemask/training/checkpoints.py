@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there, and that run no code when they are read."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write beside the target, then rename."""
+        # By way of memory: torch's own writer does not tell a full disk from other errors.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

@@ -1,6 +1,5 @@
 """Loaders for training and validation, in Lightning's form."""
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -61,11 +60,6 @@ class EpochBatches(Sampler[list[Address]]):
         order = epoch_order(self.length, seed=self.seed, epoch=self.epoch)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield [(self.epoch, index) for index in order[start : start + self.batch_size]]
-
-
-def default_workers(*, gpu: bool) -> int:
-    """Loading processes: up to 8 beside a GPU; none on the CPU, whose cores they would take."""
-    return min(8, os.cpu_count() or 1) if gpu else 0
 
 
 class SegmentationData(LightningDataModule):

@@ -28,7 +28,7 @@ class TrainerSettings:
         average: largest decay of the exponential moving average of the weights, which is what is
             validated and kept; `None` keeps the weights themselves.
         precision: "auto" takes bfloat16 where the processor computes it natively, else 32 bits.
-        accelerator: "auto", "cpu", "gpu", as in Lightning.
+        accelerator: "auto" takes a CUDA device where there is one.
     """
 
     max_epochs: int | None = None
@@ -39,8 +39,8 @@ class TrainerSettings:
     monitor: Literal["validation_iou", "validation_loss"] = "validation_iou"
     gradient_clip: float | None = 5.0
     average: float | None = 0.999
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    accelerator: str = "auto"
+    precision: Literal["auto", "bf16", 16, 32] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "max_steps", "eval_interval", "patience"):
@@ -96,7 +96,7 @@ class DataSettings:
         scale: lowest and highest zoom before the crop.
         stretch: up to this factor height and width are zoomed differently.
         num_workers: processes that load; `None` chooses by the machine.
-        cache: bytes of decoded samples to keep in memory.
+        cache: bytes of decoded samples to keep in memory, over all loading processes.
         normalization: "dataset" measures mean and deviation on the training part; "declared" takes
             those that the dataset declares.
         statistics: training images to measure at most.
@@ -118,5 +118,12 @@ class DataSettings:
             raise UsageError(f"data.batch_size must be at least 1, got {self.batch_size}")
         if isinstance(self.crop, list) and (len(self.crop) != 2 or min(self.crop) < 1):
             raise UsageError(f"data.crop must be [height, width] in pixels, got {self.crop}")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise UsageError(f"data.num_workers must be 0 or more, got {self.num_workers}")
+        for name, value in (self.augmentation or {}).items():
+            if value is not None and not (isinstance(value, Mapping) and "_target_" in value):
+                raise UsageError(
+                    f"data.augmentation.{name} must be null, or a mapping with a _target_"
+                )
         if self.statistics < 1:
             raise UsageError(f"data.statistics must be at least 1, got {self.statistics}")

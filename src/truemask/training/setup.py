@@ -2,24 +2,25 @@
 
 import inspect
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from truemask.build import build, check_settings, locate
-from truemask.bundle import build_network
+from truemask.bundle import NETWORKS, build_network
 from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
 from truemask.data.cache import MemoryCache
 from truemask.data.statistics import Statistics, measure
 from truemask.data.transforms import RandomScaleCrop, Transform
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError
-from truemask.images import ImageSpec
-from truemask.labels import LabelMap
-from truemask.models.segmenter import Segmenter
+from truemask.images import RGB, ImageSpec
+from truemask.labels import IGNORE_INDEX, LabelMap
+from truemask.models.segmenter import Network, Segmenter
 from truemask.training.settings import DataSettings, TrainerSettings
 
 CROP_PIXELS = 240 * 320
@@ -37,6 +38,7 @@ class Prepared:
         trainer: likewise.
         network: `_target_` and plain values of the network.
         loss_config: `_target_` and plain values of the loss, with the weights that reach it.
+        workers: loading processes.
         notes: decisions, one sentence each.
     """
 
@@ -48,6 +50,7 @@ class Prepared:
     trainer: TrainerSettings
     network: dict[str, Any]
     loss_config: dict[str, Any]
+    workers: int
     notes: list[str]
 
 
@@ -81,8 +84,13 @@ def prepare(
     for name in ("train", "validation"):
         if name not in parts or len(parts[name]) == 0:
             raise UsageError(f"data.dataset has no {name} images: every training needs some")
-    train = MemoryCache(parts["train"], limit=0 if _endless(parts) else data.cache)
-    validation = MemoryCache(parts["validation"], limit=data.cache // 4)
+    workers = default_workers(trainer.accelerator) if data.num_workers is None else data.num_workers
+    # Each loading process keeps samples of its own.
+    limit = data.cache // max(1, workers)
+    # What is generated anew for every epoch is never asked for twice.
+    endless = bool(getattr(parts["train"], "endless", False))
+    train = parts["train"] if endless else MemoryCache(parts["train"], limit=limit * 3 // 4)
+    validation = MemoryCache(parts["validation"], limit=limit // 4)
     statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
     notes = list(parts.notes)
     if statistics.images < len(train):
@@ -96,6 +104,9 @@ def prepare(
         spec = images
     elif data.normalization == "dataset":
         spec = replace(spec, mean=statistics.mean, std=statistics.std)
+    for name in ("in_channels", "out_channels"):
+        if name in config["model"]:
+            raise UsageError(f"model.{name} follows from the data: leave it out")
     network = {
         **config["model"],
         "in_channels": spec.channels,
@@ -110,7 +121,8 @@ def prepare(
         data=data,
         trainer=settle_trainer(trainer, data, statistics, len(train), len(parts["validation"])),
         network=network,
-        loss_config=settle_loss(config["loss"], statistics, notes=notes),
+        loss_config=settle_loss(config["loss"], statistics, labels=labels, notes=notes),
+        workers=workers,
         notes=notes,
     )
 
@@ -133,10 +145,6 @@ def open_parts(
     return parts
 
 
-def _endless(parts: Parts) -> bool:
-    return bool(getattr(parts["train"], "endless", False))
-
-
 def network_class(network: Mapping[str, Any]) -> type[nn.Module]:
     """The class of the network, which may be the user's own.
 
@@ -152,10 +160,13 @@ def network_class(network: Mapping[str, Any]) -> type[nn.Module]:
 
 
 def _stride(network: Mapping[str, Any]) -> int:
-    with torch.device("meta"):
+    # A class of the user's may compute when it is built, which meta tensors forbid.
+    with torch.device("meta" if network["_target_"] in NETWORKS else "cpu"):
         made = _network(network)
-    height, _ = made.input_size(1, 1)  # type: ignore[operator]
-    return int(height) if made.output_size(height, height) == (height, height) else 1  # type: ignore[operator]
+    Segmenter(network=made, images=RGB)  # refuses what does not follow the protocol
+    sizes = cast(Network, made)
+    height, _ = sizes.input_size(1, 1)
+    return int(height) if sizes.output_size(height, height) == (height, height) else 1
 
 
 def settle_data(
@@ -167,6 +178,8 @@ def settle_data(
         UsageError: the crop is larger than every image.
     """
     crop = data.crop
+    if crop is None and (data.scale is not None or data.stretch != 1.0):
+        notes.append("Whole images are trained on: data.scale and data.stretch are not used.")
     tallest = max(height for height, _ in statistics.sizes)
     widest = max(width for _, width in statistics.sizes)
     if crop == "auto":
@@ -216,9 +229,9 @@ def is_weighting(name: str, value: Any) -> bool:
 
 
 def settle_loss(
-    loss: Mapping[str, Any], statistics: Statistics, *, notes: list[str]
+    loss: Mapping[str, Any], statistics: Statistics, *, labels: LabelMap, notes: list[str]
 ) -> dict[str, Any]:
-    """The loss's configuration with named weightings replaced by the numbers they stand for."""
+    """The loss's configuration with numbers for named weightings, and the data's ignored id."""
     counts = [int(count) for count in statistics.class_counts]
 
     def settle(value: Any, name: str) -> Any:
@@ -235,7 +248,12 @@ def settle_loss(
             notes.append(f"The foreground weighs {weight:.4g} times the background.")
             return weight
         if isinstance(value, Mapping):
-            return {key: settle(item, key) for key, item in value.items()}
+            settled = {key: settle(item, key) for key, item in value.items()}
+            if "_target_" in value and labels.ignore_index != IGNORE_INDEX:
+                target = locate(str(value["_target_"]), key="loss")
+                if "ignore_index" in inspect.signature(target).parameters:
+                    settled.setdefault("ignore_index", labels.ignore_index)
+            return settled
         if isinstance(value, list):
             return [settle(item, "") for item in value]
         return value
@@ -274,21 +292,35 @@ def _network(network: Mapping[str, Any]) -> nn.Module:
     return build_network(network, allow=allow)
 
 
-def make_loss(
-    config: Mapping[str, Any], labels: LabelMap, *, allow: frozenset[str] | None = None
-) -> nn.Module:
-    """The loss, ignoring the label map's ignored id."""
+def make_loss(config: Mapping[str, Any], *, allow: frozenset[str] | None = None) -> nn.Module:
+    """The loss of a settled configuration."""
     loss = build(config, key="loss", allow=allow)
     if not isinstance(loss, nn.Module):
         raise UsageError(f"loss._target_ must make a torch.nn.Module, not {type(loss).__name__}")
     return loss
 
 
+def uses_gpu(accelerator: str) -> bool:
+    """Whether to compute on a CUDA device.
+
+    Raises:
+        UsageError: one is asked for, and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UsageError("trainer.accelerator=gpu, but PyTorch finds no CUDA device here")
+    return accelerator != "cpu" and torch.cuda.is_available()
+
+
+def default_workers(accelerator: str) -> int:
+    """Loading processes: up to 8 beside a GPU; none on the CPU, whose cores they would take."""
+    return min(8, os.cpu_count() or 1) if uses_gpu(accelerator) else 0
+
+
 def choose_precision(trainer: TrainerSettings, *, gpu: bool) -> str:
     """Lightning's name of the precision: bfloat16 where the processor computes it natively."""
-    names = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+    names: dict[str | int, str] = {32: "32-true", "bf16": "bf16-mixed", 16: "16-mixed"}
     if trainer.precision != "auto":
-        if trainer.precision == "16" and not gpu:
+        if trainer.precision == 16 and not gpu:
             raise UsageError("trainer.precision=16 needs a GPU: take bf16 or 32 on the CPU")
         return names[trainer.precision]
     if gpu:

@@ -4,23 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from truemask.bundle import Bundle, load_bundle
+from truemask.bundle import Bundle
 from truemask.data.randomness import epoch_order
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.errors import UsageError
 from truemask.evaluation import Evaluation, evaluate, save_parts
 from truemask.images import ImageSpec, to_rgb
+from truemask.memory import explain_memory
 from truemask.metrics.confusion import headline, iou
 from truemask.models.tiling import image_logits
 from truemask.results import PartResult
 from truemask.runs import Run, RunSample
 from truemask.training.settings import DataSettings
-from truemask.training.setup import make_loss, open_parts, settings
+from truemask.training.setup import make_loss, open_parts, settings, uses_gpu
 
 DATASETS = frozenset({"truemask.datasets.folder.folder", "truemask.datasets.textures.textures"})
 """What the configuration of a run may build to evaluate it: anybody may have written it."""
@@ -41,6 +41,7 @@ def test_parts(
     *,
     loss: nn.Module,
     workers: int,
+    gpu: bool,
     console: Console,
 ) -> dict[str, PartResult]:
     """Evaluate a bundle on validation and, where there is one, test; fill the run folder."""
@@ -54,6 +55,7 @@ def test_parts(
             parts[name],
             loss=loss,
             workers=workers,
+            gpu=gpu,
             title=f"Testing: {name}",
             console=console,
         )
@@ -73,7 +75,7 @@ def evaluate_run(
     split: str,
     config: Mapping[str, Any],
     other_data: bool,
-    allow: Mapping[str, type[nn.Module]],
+    allow: Mapping[str, Any],
     console: Console,
 ) -> tuple[PartResult, Evaluation]:
     """Evaluate the best weights of a run on one part, as its configuration describes the data.
@@ -84,30 +86,32 @@ def evaluate_run(
         config: the run's configuration, with changes.
         other_data: whether the changes name other data than the run's, so that its saved split does
             not hold.
-        allow: classes by dotted name that the bundle may hold besides the package's own.
+        allow: by dotted name, what the run may be built of besides the package's own: a network, a
+            dataset, a loss.
         console: where progress is shown.
 
     Raises:
         UsageError: the part does not exist, or the data does not fit the model.
     """
-    bundle = load_bundle(run.bundle_folder, allow=allow)
+    bundle = run.load_bundle(allow=allow)
     data: DataSettings = settings(DataSettings, config["data"], key="data")
     parts = open_parts(
         data.dataset,
         assignments=None if other_data else run.splits or None,
-        allow=DATASETS,
+        allow=DATASETS | set(allow),
     )
     if split not in parts:
         raise UsageError(
             f"this data has no {split} part (it has {', '.join(parts)}): choose with --split"
         )
-    loss = make_loss(config["loss"], bundle.labels, allow=LOSSES)
+    loss = make_loss(config["loss"], allow=LOSSES | set(allow))
     evaluation = _evaluate(
         bundle,
         parts[split],
         loss=loss,
         batch_size=data.batch_size,
         workers=data.num_workers or 0,
+        gpu=uses_gpu(config["trainer"]["accelerator"]),
         title=f"Evaluating: {split}",
         console=console,
     )
@@ -120,11 +124,16 @@ def _evaluate(
     *,
     loss: nn.Module,
     workers: int,
+    gpu: bool,
     batch_size: int = 1,
     title: str,
     console: Console,
 ) -> Evaluation:
-    with Progress(console=console, transient=True) as bar:
+    remedy = "free some, or train a smaller model (model.widths)"
+    with (
+        Progress(console=console, transient=True) as bar,
+        explain_memory(where="while testing", remedy=remedy),
+    ):
         task = bar.add_task(title, total=len(dataset))
         return evaluate(
             bundle.model,
@@ -133,7 +142,7 @@ def _evaluate(
             loss=loss,
             batch_size=batch_size,
             num_workers=workers,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            device="cuda" if gpu else "cpu",
             progress=lambda done, total: bar.update(task, completed=done),
         )
 
