@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = {
     "train": (
-        "truemask train                                  the embedded textures, two minutes\n"
+        "truemask train                                  the embedded textures, a minute\n"
         "truemask train photos/                          your own images and masks\n"
         "truemask train photos/ trainer.max_time=20:00   for twenty minutes\n"
         "truemask train photos/ model.widths=[64,128,256,512] data.crop=[256,256] seed=1\n"
@@ -297,7 +297,8 @@ def _predict(options: argparse.Namespace) -> int:
     bundle = run.load_bundle(allow=_allowed(options.allow))
     if torch.cuda.is_available():
         bundle.model.to("cuda")
-    with Progress(console=options.console, transient=True) as bar:
+    console = options.console
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Predicting", total=None)
         result = predict(
             bundle,

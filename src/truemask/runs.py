@@ -5,7 +5,7 @@
       environment.json        versions, commit, device, seed, command line
       labels.json             the label map
       splits/<part>.txt       the names of each part's samples
-      history.csv             one row per validation
+      history.csv             one row an epoch
       checkpoints/            best.ckpt and last.ckpt, to resume from
       model/                  the bundle of the best weights
       results.json            the scores of each part
@@ -185,7 +185,7 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, str]]:
-        """One row per validation, column -> text as in the file; empty before the first."""
+        """One row an epoch, column -> text as in the file; empty before the first."""
         file = self.path / "history.csv"
         return read_table(file) if file.exists() else []
 

@@ -16,7 +16,9 @@ FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 @dataclass
 class Statistics:
-    """Sums over samples; `merge` of two is the sum, so any division of the work gives the same.
+    """Sums over samples; `merge` of two is the sum.
+
+    Counts are exact in any order; `sums` and `squares` are exact up to the rounding of float64.
 
     Attributes:
         images: samples counted.

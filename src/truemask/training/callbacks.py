@@ -263,15 +263,16 @@ class ProgressBar(Callback):
         self.bar.update(self._task, completed=fraction, figures=figures)
 
     def show_row(self, row: dict[str, Any]) -> None:
-        """One line for each evaluation."""
+        """One line for each validation: losses are of training / validation."""
         if "validation_iou" not in row:
             return
         self._iou = row["validation_iou"]
         self.console.print(
-            f"epoch {row['epoch'] + 1:>3}  step {row['step']:>6}  "
-            f"train loss {row['train_loss']:.4f}  "
-            f"validation loss {row['validation_loss']:.4f}  IoU {row['validation_iou']:.4f}  "
-            f"{row['images_per_second']:.1f} images/s  {_duration(row['seconds'])}"
+            f"epoch {row['epoch'] + 1:>3}  step {row['step']:>5}  "
+            f"loss {row['train_loss']:.3f} / {row['validation_loss']:.3f}  "
+            f"IoU {row['validation_iou']:.4f}  {row['images_per_second']:.0f} images/s  "
+            f"{_duration(row['seconds'])}",
+            highlight=False,
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

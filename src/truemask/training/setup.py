@@ -84,15 +84,17 @@ def prepare(
     for name in ("train", "validation"):
         if name not in parts or len(parts[name]) == 0:
             raise UsageError(f"data.dataset has no {name} images: every training needs some")
+    notes = list(parts.notes)
     workers = default_workers(trainer.accelerator) if data.num_workers is None else data.num_workers
     # Each loading process keeps samples of its own.
     limit = data.cache // max(1, workers)
     # What is generated anew for every epoch is never asked for twice.
     endless = bool(getattr(parts["train"], "endless", False))
+    if endless:
+        notes.append(f"Every epoch trains on {len(parts['train'])} new images.")
     train = parts["train"] if endless else MemoryCache(parts["train"], limit=limit * 3 // 4)
     validation = MemoryCache(parts["validation"], limit=limit // 4)
     statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
-    notes = list(parts.notes)
     if statistics.images < len(train):
         notes.append(
             f"Class counts and normalisation come from {statistics.images} of {len(train)} "

@@ -131,7 +131,7 @@ def _evaluate(
 ) -> Evaluation:
     remedy = "free some, or train a smaller model (model.widths)"
     with (
-        Progress(console=console, transient=True) as bar,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
         explain_memory(where="while testing", remedy=remedy),
     ):
         task = bar.add_task(title, total=len(dataset))
