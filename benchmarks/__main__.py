@@ -66,8 +66,8 @@ def bootstrap() -> Ratio:
 
 def training_step() -> Ratio:
     """The default U-Net's step as `train` takes it, against fp32 in NCHW."""
-    masks = torch.randint(0, 11, (4, 240, 320), dtype=torch.uint8)
-    images = torch.rand(4, 3, 240, 320)
+    masks = torch.randint(0, 11, (4, 256, 320), dtype=torch.uint8)
+    images = torch.rand(4, 3, 256, 320)
     loss = Sum(losses=[CrossEntropy(), Dice()])
 
     def step(model: nn.Module, inputs: Tensor, *, bf16: bool) -> None:
@@ -82,7 +82,7 @@ def training_step() -> Ratio:
     ours, baseline = net().to(memory_format=torch.channels_last), net()
     nhwc = images.contiguous(memory_format=torch.channels_last)
     return compare(
-        "step of the default U-Net, 4 x 240x320",
+        "step of the default U-Net, 4 x 256x320",
         lambda: step(ours, nhwc, bf16=True),
         "fp32, NCHW",
         lambda: step(baseline, images, bf16=False),
