@@ -14,12 +14,13 @@ from torchvision import tv_tensors
 
 from truemask.datasets.sample import Sample
 from truemask.errors import UsageError
-from truemask.evaluation import Evaluation, evaluate, load_parts, save_parts
+from truemask.evaluation import evaluate
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 from truemask.losses import CrossEntropy
 from truemask.models.segmenter import Segmenter
 from truemask.models.tiling import image_logits
+from truemask.per_image import Evaluation, load_parts, save_parts
 from truemask.results import PartResult
 
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2, 9: 255})

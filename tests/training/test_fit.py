@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from truemask.cli import main
 from truemask.compose import compose_config, resume_config
 from truemask.errors import UsageError
-from truemask.evaluation import evaluate, load_parts
+from truemask.evaluation import evaluate
+from truemask.per_image import load_parts
 from truemask.runs import Run
 from truemask.training.data_module import TrainingSamples
 from truemask.training.fit import train

@@ -12,11 +12,12 @@ from truemask.bundle import Bundle
 from truemask.data.randomness import epoch_order
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.errors import UsageError
-from truemask.evaluation import Evaluation, evaluate, save_parts
+from truemask.evaluation import evaluate
 from truemask.images import ImageSpec, to_rgb
 from truemask.memory import explain_memory
 from truemask.metrics.confusion import headline, iou
 from truemask.models.tiling import image_logits
+from truemask.per_image import Evaluation, save_parts
 from truemask.results import PartResult
 from truemask.runs import Run, RunSample
 from truemask.training.settings import DataSettings
