@@ -196,7 +196,7 @@ def test_other_data_is_evaluated_as_a_whole_where_it_is_asked_for(
 
 
 def test_a_part_that_does_not_exist(fails, run: Path) -> None:
-    assert "choose with --split" in fails("evaluate", str(run), "--split", "tset")
+    assert "--split is 'tset'" in fails("evaluate", str(run), "--split", "tset")
 
 
 def test_a_hostile_configuration_builds_nothing(fails, run: Path, tmp_path: Path) -> None:
@@ -311,3 +311,19 @@ def test_the_program_starts_fast_and_helps() -> None:
         assert "usage: truemask" in done.stdout
     code = "import sys, truemask.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_predict_says_which_id_is_which_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(6):
+        write_pair(tmp_path / "photos", f"p{i}", value=255)
+    words = [*FAST, f"runs={tmp_path / 'runs'}"]
+    assert main(["train", str(tmp_path / "photos"), *words]) == 0
+    (run,) = (tmp_path / "runs" / "photos").iterdir()
+    images = str(tmp_path / "photos" / "images")
+    capsys.readouterr()
+    assert main(["predict", str(run), images, "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "6 masks in" in out
+    assert "0 = background, 1 = foreground (value 255 in its masks)" in out

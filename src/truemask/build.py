@@ -156,6 +156,11 @@ def _fits(value: Any, hint: Any) -> bool:
         if not isinstance(value, list | tuple):
             return False
         return len(items) != 1 or all(_fits(item, items[0]) for item in value)
+    if inspect.isclass(hint) and origin is None:
+        try:
+            return isinstance(value, hint)
+        except TypeError:  # a protocol, which cannot be asked
+            return True
     return True
 
 

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     train = add(
         "train", _train, "Train on a folder of images and masks, test the best weights, report."
     )
-    train.add_argument("words", nargs="*", metavar="[DATA_FOLDER] [key=value ...]")
+    train.add_argument("words", nargs="*", default=[], metavar="[DATA_FOLDER] [key=value ...]")
     train.add_argument(
         "-m", "--multirun", action="store_true", help="one run for each combination of values"
     )
@@ -78,10 +78,12 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("path", type=Path, metavar="RUN")
     evaluate.add_argument(
-        "--split", default="test", help="train, validation or test (default: test)"
+        "--split",
+        metavar="PART",
+        help="train, validation or test (default: test, or validation where there is no test part)",
     )
     evaluate.add_argument("--allow", action="append", default=[], metavar="CLASS", help=_ALLOW)
-    evaluate.add_argument("words", nargs="*", metavar="key=value")
+    evaluate.add_argument("words", nargs="*", default=[], metavar="key=value")
 
     predict = add("predict", _predict, "Write masks for images: class ids, and colours to look at.")
     predict.add_argument("path", type=Path, metavar="RUN")
@@ -214,6 +216,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def print_scores(part: "PartResult", *, title: str) -> None:
     """A table of scores with their 95 % intervals."""
+    from truemask.metrics.bootstrap import FEWEST
 
     def show(value: float | None, metric: str | None = None) -> str:
         if value is None:
@@ -223,7 +226,8 @@ def print_scores(part: "PartResult", *, title: str) -> None:
 
     table = Table(title=escape(title), title_justify="left")
     table.add_column("")
-    for name in ("IoU  [95 % interval]", "Dice", "precision", "recall"):
+    iou = "IoU  [95 % interval]" if part.intervals else "IoU"
+    for name in (iou, "Dice", "precision", "recall"):
         table.add_column(name, justify="right")
     for name, value in part.iou_per_class.items():
         table.add_row(
@@ -233,15 +237,15 @@ def print_scores(part: "PartResult", *, title: str) -> None:
             show(part.precision_per_class[name]),
             show(part.recall_per_class[name]),
         )
-    headline = "foreground" if len(part.iou_per_class) == 2 else "mean"
-    table.add_section()
-    table.add_row(headline, show(part.iou, "iou"), show(part.dice), "", "", style="bold")
+    if len(part.iou_per_class) > 2:
+        table.add_section()
+        table.add_row("mean", show(part.iou, "iou"), show(part.dice), "", "", style="bold")
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
-    console.print(
-        f"{part.images} images, pixel accuracy {show(part.pixel_accuracy, 'pixel_accuracy')}",
-        highlight=False,
-    )
+    accuracy = show(part.pixel_accuracy, "pixel_accuracy")
+    console.print(f"{_count(part.images, 'image')}, pixel accuracy {accuracy}", highlight=False)
+    if not part.intervals:
+        console.print(f"No intervals: they need at least {FEWEST} images.")
 
 
 def _allowed(names: Sequence[str]) -> dict[str, Any]:
@@ -255,6 +259,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from truemask.runs import Run
     from truemask.training.testing import evaluate_run
 
+    if options.split not in (None, "train", "validation", "test"):
+        raise UsageError(f"--split is {options.split!r}: give train, validation or test")
     for word in options.words:
         if not word.startswith(("data.", "loss.")):
             raise UsageError(f"{word!r} changes nothing here: evaluate takes data.* and loss.*")
@@ -265,7 +271,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         config["data"]["dataset"].get(key) != before["data"]["dataset"].get(key)
         for key in ("_target_", "root")
     )
-    result, evaluation = evaluate_run(
+    split, result, evaluation = evaluate_run(
         run,
         split=options.split,
         config=config,
@@ -273,7 +279,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         allow=_allowed(options.allow),
         console=options.console,
     )
-    name = options.split
+    name = split
     if other_data:
         root = Path(str(config["data"]["dataset"].get("root", "other-data")))
         name += "-on-" + re.sub(r"[^A-Za-z0-9_-]", "_", root.resolve().name)
@@ -281,7 +287,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(result.to_json())
     else:
-        print_scores(result, title=f"{options.split} of {run.path}")
+        print_scores(result, title=f"{split} of {run.path}")
         print(f"Saved: {file}")
     return 0
 
@@ -311,18 +317,18 @@ def _predict(options: argparse.Namespace) -> int:
         )
     if options.json:
         _print_json(result.to_json())
-    return _report_predictions(result, options)
-
-
-def _report_predictions(result: Any, options: argparse.Namespace) -> int:
     for file, reason in result.failed:
-        print(f"truemask: skipped {file}: {reason}", file=sys.stderr)
+        where = "" if file in reason else f"{file}: "
+        print(f"truemask: skipped {where}{reason}", file=sys.stderr)
     if not options.json:
-        print(
-            f"{len(result.written)} masks in {options.out} "
-            "(class ids; *.color.png shows them in colours)"
-        )
+        masks = _count(len(result.written), "mask")
+        print(f"{masks} in {options.out}; *.color.png shows the classes in colours.")
+        print(f"Ids: {bundle.labels.legend()}")
     return 1 if result.failed else 0
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -133,6 +133,20 @@ class LabelMap:
         table[raws] = ids
         return table
 
+    def legend(self) -> str:
+        """Which id is which class, and its value in the dataset's masks where that is another."""
+        raws: dict[int, list[int]] = {}
+        for raw in sorted(self.values):
+            raws.setdefault(self.values[raw], []).append(raw)
+
+        def entry(index: int, name: str) -> str:
+            before = raws.get(index, [index])
+            same = self.encoding == "ids" and index in before
+            shown = ", ".join(self._show(raw) for raw in before[:3])
+            return f"{index} = {name}" if same else f"{index} = {name} ({shown} in its masks)"
+
+        return ", ".join(entry(index, name) for index, name in enumerate(self.names))
+
     def encode(self, raw: np.ndarray[Any, Any]) -> UInt8[np.ndarray, "H W"]:
         """Class ids of a mask as it was read from its file.
 

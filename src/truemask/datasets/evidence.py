@@ -135,7 +135,7 @@ def refuse_what_is_no_class(evidence: Evidence) -> None:
         raise UsageError(
             f"{where}a typical mask holds {each:.0f} different values, as masks do that went "
             "through JPEG or a smooth resize: export them again as PNG, resized by nearest "
-            "neighbour"
+            "neighbour; if they are meant so, list the classes in classes.json (at most 255)"
         )
     if len(values) > 255:
         raise UsageError(

@@ -90,7 +90,7 @@ def find_void(evidence: Evidence, void: Void) -> tuple[int | None, list[str]]:
 def _void_note(evidence: Evidence, value: int, why: str) -> str:
     return (
         f"{evidence.show(value)} ({evidence.share(value):.2%} of the pixels) is void and ignored, "
-        f"since {why}; `void: none` makes it a class."
+        f"since {why}; `data.dataset.void=none` makes it a class."
     )
 
 

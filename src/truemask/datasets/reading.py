@@ -57,7 +57,7 @@ def read_image(path: Path, spec: ImageSpec) -> tv_tensors.Image:
     with open_image(path) as image:
         if frames(image, path) > 1:
             raise UsageError(
-                f"{path} holds {frames(image, path)} images: save the one that belongs to the mask"
+                f"{path} holds {frames(image, path)} images: save the one that is meant"
             )
         pixels = _pixels(image, path)
         pixels = turn(pixels, orientation(image, path))

@@ -4,7 +4,7 @@ A score of N images would come out differently on N other images of the same kin
 much, draw N of the N images with replacement, score them, and repeat; the middle 95 % of those
 scores is the interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3).
 Images are drawn whole, since the pixels of one image are anything but independent. With few images
-(below about 20) the interval comes out too narrow, with one it does not exist.
+(below about 20) the interval comes out too narrow, below `FEWEST` none is given.
 
 Drawing with replacement is a multinomial number of copies of each image, so all resamples are one
 matrix product: [R, N] copies times [N, 3 K] margins. Its sums are whole numbers in float64, exact
@@ -20,6 +20,9 @@ from truemask.metrics.confusion import Margins, margins
 from truemask.results import Interval
 
 LEVEL = 0.95
+FEWEST = 5
+"""Images below which there is no interval: too few to resample would look surer than they are."""
+
 _CHUNK = 1 << 23
 """Numbers of copies that are held at once: 64 MiB of them."""
 

@@ -7,7 +7,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from truemask.errors import UsageError
-from truemask.metrics.bootstrap import percentile_intervals, resampled_margins, resampled_sums
+from truemask.metrics.bootstrap import (
+    FEWEST,
+    percentile_intervals,
+    resampled_margins,
+    resampled_sums,
+)
 from truemask.metrics.confusion import (
     Counts,
     dice,
@@ -85,8 +90,8 @@ def _intervals(
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    """Intervals of all single figures, and of each class's IoU and Dice; one image has none."""
-    if len(matrices) == 1:
+    """Intervals of all single figures, and of each class's IoU and Dice; few images have none."""
+    if len(matrices) < FEWEST:
         return {}
     counts = resampled_margins(matrices, resamples=resamples, seed=seed)
     samples = _scalars(counts)

@@ -33,7 +33,7 @@ class TrainerSettings:
 
     max_epochs: int | None = None
     max_steps: int | None = None
-    max_time: str | None = None
+    max_time: str | int | None = None
     eval_interval: int | None = None
     patience: int | None = 30
     monitor: Literal["validation_iou", "validation_loss"] = "validation_iou"
@@ -67,14 +67,16 @@ class TrainerSettings:
         return None if self.max_time is None else parse_time(self.max_time)
 
 
-def parse_time(text: str) -> float:
+def parse_time(text: str | int) -> float:
     """Seconds of "DD:HH:MM:SS", "HH:MM:SS" or "MM:SS".
 
     Raises:
         UsageError: it is none of these, or zero.
     """
-    if not re.fullmatch(r"\d+(:\d+){1,3}", text):
-        raise UsageError(f"trainer.max_time is {text!r}; write DD:HH:MM:SS, such as 00:00:20:00")
+    if not isinstance(text, str) or not re.fullmatch(r"\d+(:\d+){1,3}", text):
+        raise UsageError(
+            f"trainer.max_time is {text}; write MM:SS, HH:MM:SS or DD:HH:MM:SS, such as 20:00"
+        )
     numbers = [int(part) for part in text.split(":")]
     seconds = sum(n * u for n, u in zip(reversed(numbers), (1, 60, 3600, 86400), strict=False))
     if seconds == 0:

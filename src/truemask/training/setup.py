@@ -115,13 +115,16 @@ def prepare(
         "out_channels": labels.num_logits,
     }
     data = settle_data(data, statistics, stride=_stride(network), images=len(train), notes=notes)
+    trainer = settle_trainer(trainer, data, statistics, len(train), len(parts["validation"]))
+    if trainer.eval_interval != 1:
+        notes.append(f"Validation is after every {trainer.eval_interval} epochs.")
     return Prepared(
         parts=Parts({**parts.parts, "train": train, "validation": validation}, parts.notes),
         statistics=statistics,
         spec=spec,
         labels=labels,
         data=data,
-        trainer=settle_trainer(trainer, data, statistics, len(train), len(parts["validation"])),
+        trainer=trainer,
         network=network,
         loss_config=settle_loss(config["loss"], statistics, labels=labels, notes=notes),
         workers=workers,

@@ -73,17 +73,17 @@ def test_parts(
 def evaluate_run(
     run: Run,
     *,
-    split: str,
+    split: str | None,
     config: Mapping[str, Any],
     other_data: bool,
     allow: Mapping[str, Any],
     console: Console,
-) -> tuple[PartResult, Evaluation]:
+) -> tuple[str, PartResult, Evaluation]:
     """Evaluate the best weights of a run on one part, as its configuration describes the data.
 
     Args:
         run: any run, also somebody else's.
-        split: "train", "validation" or "test".
+        split: "train", "validation" or "test"; `None` for test, or validation where there is none.
         config: the run's configuration, with changes.
         other_data: whether the changes name other data than the run's, so that its saved split does
             not hold.
@@ -101,6 +101,8 @@ def evaluate_run(
         assignments=None if other_data else run.splits or None,
         allow=DATASETS | set(allow),
     )
+    if split is None:
+        split = "test" if "test" in parts else "validation"
     if split not in parts:
         raise UsageError(
             f"this data has no {split} part (it has {', '.join(parts)}): choose with --split"
@@ -116,7 +118,7 @@ def evaluate_run(
         title=f"Evaluating: {split}",
         console=console,
     )
-    return evaluation.result(), evaluation
+    return split, evaluation.result(), evaluation
 
 
 def _evaluate(
