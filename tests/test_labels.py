@@ -19,6 +19,9 @@ COLORED = LabelMap(
 )
 
 
+seen = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
+
+
 @st.composite
 def label_maps(draw):
     classes = draw(st.integers(2, 8))
@@ -29,12 +32,12 @@ def label_maps(draw):
     channel = st.integers(0, 255)
     color = st.tuples(channel, channel, channel)
     return LabelMap(
-        names=tuple(draw(st.lists(st.text(), min_size=classes, max_size=classes, unique=True))),
+        names=tuple(draw(st.lists(seen, min_size=classes, max_size=classes, unique=True))),
         values=draw(st.dictionaries(st.integers(0, limit - 1), targets, max_size=20)),
         colors=tuple(draw(st.lists(color, min_size=classes, max_size=classes))),
         encoding=encoding,
         ignore_index=ignore_index,
-        ignore_name=draw(st.text()),
+        ignore_name=draw(seen),
         ignore_color=draw(color),
     )
 
@@ -308,3 +311,9 @@ def changed(**changes):
 def test_json_that_is_no_label_map_is_refused(value, message):
     with pytest.raises(UsageError, match=message):
         LabelMap.from_json(value)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "ev\x1b[2Jil", "two\nlines", "bell\x07"])
+def test_a_name_that_cannot_be_seen_or_commands_a_terminal_is_refused(name):
+    with pytest.raises(UsageError, match="no name for a class"):
+        LabelMap(names=("sky", name), values={0: 0, 1: 1})

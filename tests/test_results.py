@@ -11,29 +11,38 @@ from truemask.results import PartResult, TrainResult
 
 shares = st.none() | st.floats(0, 1)
 words = st.text(max_size=6)
-tables = st.dictionaries(words, shares, max_size=3)
-plain_parts = st.builds(
-    PartResult,
-    images=st.integers(1, 1000),
-    iou=shares,
-    dice=shares,
-    pixel_accuracy=shares,
-    mean_accuracy=shares,
-    frequency_weighted_iou=shares,
-    iou_per_class=tables,
-    dice_per_class=tables,
-    precision_per_class=tables,
-    recall_per_class=tables,
-    f1_per_class=tables,
-    confusion=st.lists(st.lists(st.integers(0, 2**60), max_size=3), max_size=3),
-    loss=st.none() | st.floats(0, 1e6),
-    intervals=st.dictionaries(words, st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=3),
-    subgroups=st.just({}),
-)
+
+
+@st.composite
+def plain_parts(draw):
+    """A part whose tables name the same classes, as all parts do."""
+    names = draw(st.lists(words, max_size=3, unique=True))
+    table = st.fixed_dictionaries(dict.fromkeys(names, shares))
+    row = st.lists(st.integers(0, 2**60), min_size=len(names), max_size=len(names))
+    return PartResult(
+        images=draw(st.integers(1, 1000)),
+        iou=draw(shares),
+        dice=draw(shares),
+        pixel_accuracy=draw(shares),
+        mean_accuracy=draw(shares),
+        frequency_weighted_iou=draw(shares),
+        iou_per_class=draw(table),
+        dice_per_class=draw(table),
+        precision_per_class=draw(table),
+        recall_per_class=draw(table),
+        f1_per_class=draw(table),
+        confusion=draw(st.lists(row, min_size=len(names), max_size=len(names))),
+        loss=draw(st.none() | st.floats(0, 1e6)),
+        intervals=draw(
+            st.dictionaries(words, st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=3)
+        ),
+    )
+
+
 parts = st.builds(
     replace,
-    plain_parts,
-    subgroups=st.dictionaries(words, st.dictionaries(words, plain_parts, max_size=2), max_size=2),
+    plain_parts(),
+    subgroups=st.dictionaries(words, st.dictionaries(words, plain_parts(), max_size=2), max_size=2),
 )
 
 
@@ -143,3 +152,28 @@ def test_the_result_of_a_training_holds_its_parts():
         "stopped": "done",
         "parts": {"test": part().to_json()},
     }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": "two"},
+        {"images": -1},
+        {"iou": "high"},
+        {"iou": True},
+        {"confusion": 0},
+        {"confusion": [[1, 2], ["x", 4]]},
+        {"confusion": [[1, 2, 3], [4, 5]]},
+        {"confusion": [[1, 2]]},
+        {"confusion": [[1, 2], [3, 4.5]]},
+        {"iou_per_class": "text"},
+        {"dice_per_class": -0.5},
+        {"dice_per_class": {"sky": 0.5}},
+        {"f1_per_class": {"sky": "high", "road": None}},
+    ],
+)
+def test_values_of_another_type_are_refused(change):
+    value = part(confusion=[[1, 2], [3, 4]]).to_json()
+    PartResult.from_json(value)
+    with pytest.raises(UsageError, match="not the result of a part"):
+        PartResult.from_json(value | change)

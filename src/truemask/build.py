@@ -130,10 +130,15 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
+_PLAIN = (int, float, bool, str, type(None))
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a plain value can be what the annotation says; in doubt, yes."""
-    if isinstance(value, Mapping) and "_target_" in value:
-        return True
+    if isinstance(value, Mapping) and "_target_" in value and hint not in _PLAIN:
+        return typing.get_origin(hint) is not typing.Literal and not (
+            typing.get_args(hint) and all(choice in _PLAIN for choice in typing.get_args(hint))
+        )
     origin = typing.get_origin(hint)
     if origin is typing.Union or origin is types.UnionType:
         return any(_fits(value, choice) for choice in typing.get_args(hint))

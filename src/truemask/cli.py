@@ -156,7 +156,10 @@ def _fail(error: Exception, debug: bool, *, code: int) -> int:
     if message.startswith("Caught UsageError in DataLoader"):
         # A loading process wraps what it raised, with its traceback; the message comes last.
         message = message.rpartition("UsageError: ")[2]
-    print(f"truemask: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    # Names from files may hold escape sequences, which are no business of the terminal.
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    print(f"truemask: {shown}", file=sys.stderr)
     return code
 
 

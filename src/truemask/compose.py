@@ -1,5 +1,6 @@
 """From the command line's `key=value` words to a whole, checked configuration of plain values."""
 
+import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -103,7 +104,7 @@ def override_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
     Raises:
         UsageError: an override cannot be read, exchanges a whole group, or removes a setting.
     """
-    node = OmegaConf.create(dict(config))
+    changed: dict[str, Any] = copy.deepcopy(dict(config))
     for word in overrides:
         if "=" not in word:
             raise UsageError(f"cannot read {word!r}: write key=value")
@@ -113,9 +114,19 @@ def override_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
             raise UsageError(f"{word!r}: of a run that exists only single values can be changed")
         if parsed.is_sweep_override():
             raise UsageError(f"{word!r} gives several values: give one")
+        # Not by OmegaConf, which would resolve what stands in the values: anybody may have
+        # written them, and `${...}` is a fine name for a folder.
+        place = changed
+        *parents, name = key.split(".")
+        for parent in parents:
+            inner = place.get(parent)
+            if not isinstance(inner, dict):
+                raise UsageError(f"{word!r}: the run's configuration has no {key}")
+            place = inner
         with _one_line():
-            OmegaConf.update(node, key, parsed.value(), force_add=True)
-    return _plain(node)
+            place[name] = parsed.value()
+    _require_groups(changed)
+    return changed
 
 
 RESUMABLE = ("trainer.max_", "trainer.patience", "data.num_workers", "data.cache")
@@ -137,7 +148,6 @@ def resume_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
                 "and data.cache may change"
             )
     changed = override_config(config, overrides)
-    _require_groups(changed)
     check_config(changed, allow=known_targets())
     return changed
 

@@ -93,6 +93,11 @@ class LabelMap:
             raise UsageError(f"encoding is {self.encoding!r}; allowed are ids and colors")
         if not 2 <= len(self.names) <= 255:
             raise UsageError(f"a label map needs 2 to 255 classes, got {len(self.names)}")
+        for name in (*self.names, self.ignore_name):
+            if not name.isprintable() or not name.strip():
+                raise UsageError(
+                    f"{name!r} is no name for a class: use characters that can be seen"
+                )
         if len(set(self.names)) != len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise UsageError(f"two classes are called {twice!r}: give each its own name")

@@ -1,7 +1,7 @@
 """The typed results that commands make and pages render, and their JSON."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from truemask.errors import UsageError
@@ -54,7 +54,7 @@ class PartResult:
         """The inverse of `to_json`.
 
         Raises:
-            UsageError: a key is missing or unknown, or an interval is no pair of numbers.
+            UsageError: a key is missing or unknown, or a value is not of the type it must be.
         """
         try:
             parts = dict(value)
@@ -63,11 +63,36 @@ class PartResult:
                 attribute: {name: cls.from_json(item) for name, item in group.items()}
                 for attribute, group in parts.pop("subgroups").items()
             }
-            return cls(**parts, intervals=intervals, subgroups=subgroups)
+            result = cls(**parts, intervals=intervals, subgroups=subgroups)
+            result._check()
+            return result
         except UsageError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UsageError(f"not the result of a part: {error!r}") from error
+
+    def _check(self) -> None:
+        """Hold the types against what they must be, since anybody may have written the file."""
+        size = len(self.iou_per_class)
+        table = self.confusion
+        whole = isinstance(table, list) and all(isinstance(row, list) for row in table)
+        if not whole or [len(row) for row in table] != [size] * size:
+            raise TypeError(f"confusion must be {size} rows of {size} counts")
+        counts = [self.images, *(count for row in table for count in row)]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise TypeError("images and confusion must hold whole numbers")
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if field_.name.endswith("_per_class"):
+                if value.keys() != self.iou_per_class.keys():
+                    raise TypeError(f"{field_.name} must name the classes of iou_per_class")
+                scores = list(value.values())
+            elif field_.name in ("images", "confusion", "intervals", "subgroups"):
+                continue
+            else:
+                scores = [value]
+            if not all(score is None or type(score) in (int, float) for score in scores):
+                raise TypeError(f"{field_.name} must hold numbers or null")
 
 
 @dataclass(kw_only=True)

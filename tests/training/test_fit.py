@@ -23,6 +23,7 @@ from truemask.errors import UsageError
 from truemask.evaluation import evaluate
 from truemask.per_image import load_parts
 from truemask.runs import Run
+from truemask.training.callbacks import Recorder
 from truemask.training.data_module import TrainingSamples
 from truemask.training.fit import train
 from truemask.training.setup import open_parts, prepare
@@ -208,7 +209,8 @@ def test_ctrl_c_keeps_the_best_tests_it_and_says_so(tmp_path: Path) -> None:
 
 
 def test_time_ends_a_training_too(tmp_path: Path) -> None:
-    run = run_training(tmp_path, "trainer.max_epochs=null", "trainer.max_time=0:02")
+    words = ("trainer.max_epochs=null", "trainer.max_time=0:02", "trainer.patience=null")
+    run = run_training(tmp_path, *words)
     assert run.environment["training"]["stopped"] == "the time given is used"
     assert float(run.history[-1]["seconds"]) < 30
 
@@ -330,8 +332,6 @@ def test_resuming_with_workers_is_exact_too(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_epoch_does_not_become_the_best(tmp_path: Path, monkeypatch) -> None:
-    from truemask.training.callbacks import Recorder
-
     seen = []
     original = Recorder.on_train_batch_end
 
@@ -374,3 +374,82 @@ def test_names_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "photos [old]" in shown.out.replace("\n", "")
     assert "road [wet]" in shown.out
     assert "car [/i]" in shown.out
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("place", ["before", "between"])
+def test_best_weights_that_a_kill_kept_from_being_written_are_made_up_for(
+    tmp_path: Path, monkeypatch, place: str
+) -> None:
+    calls = []
+    original = Recorder.keep_best
+
+    def killed(self, task, *, step):
+        calls.append(step)
+        if len(calls) == 2:
+            if place == "between":
+                self.save_model(task, self.state.best_epoch, step)
+            raise Killed
+        original(self, task, step=step)
+
+    monkeypatch.setattr(Recorder, "keep_best", killed)
+    with pytest.raises(Killed):
+        run_training(tmp_path / "killed", "trainer.monitor=validation_loss")
+    monkeypatch.setattr(Recorder, "keep_best", original)
+    (folder,) = (tmp_path / "killed" / "textures" / "demo").iterdir()
+    run = Run.open(folder)
+    # With nothing left to do, what is missing must come from the checkpoint.
+    done = len(run.history)
+    config = resume_config(run.config, [f"trainer.max_epochs={done}"])
+    train(config, console=Console(quiet=True), resume=run)
+    best = run.environment["training"]["best_epoch"]
+    assert best == run.load_bundle().info["epoch"]
+    content = torch.load(run.best_checkpoint, weights_only=True)
+    assert content["epoch"] == best
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": 1},
+        [1],
+        {"callbacks": {}},
+        {"callbacks": {"Recorder": {"extra": 1}}},
+        {"state_dict": 1},
+    ],
+)
+def test_a_checkpoint_of_something_else_is_one_line(tmp_path: Path, content) -> None:
+    run = run_training(tmp_path)
+    torch.save(content, run.last_checkpoint)
+    with pytest.raises(UsageError, match=r"last\.ckpt"):
+        train(run.config, console=Console(quiet=True), resume=run)
+
+
+def test_a_folder_may_be_called_like_an_interpolation(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "in${oc.env:HOME}")
+    words = [*FAST, f"runs={tmp_path / 'runs'}"]
+    assert main(["train", str(folder), *words]) == 0
+    (found,) = (tmp_path / "runs").rglob("config.yaml")
+    assert main(["evaluate", str(found.parent), "data.batch_size=3"]) == 0
+    assert main(["train", f"resume={found.parent}"]) == 0
+    assert "${oc.env:HOME}" in found.read_text()
+
+
+@pytest.mark.slow
+def test_a_killed_loading_process_is_one_line(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "truemask", "train", *SMALL, f"runs={tmp_path}"]
+        + ["trainer.max_epochs=10000", "trainer.patience=null", "data.num_workers=2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_for(tmp_path, "last.ckpt", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "go on with `truemask train resume=" in errors.decode()
+    assert "Traceback" not in errors.decode()

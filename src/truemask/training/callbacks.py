@@ -52,7 +52,8 @@ class Recorder(Callback):
         run: where to write.
         monitor: "validation_iou" or "validation_loss".
         patience: validations without a better score before the training stops, or `None`.
-        save_model: called with the task and the epoch when its kept weights are the best so far.
+        save_model: called with the task, the epoch and the step when its kept weights are the best
+            so far.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Recorder(Callback):
         run: Run,
         monitor: str,
         patience: int | None,
-        save_model: Callable[[SegmentationTask, int], None],
+        save_model: Callable[[SegmentationTask, int, int], None],
     ) -> None:
         self.run = run
         self.monitor = monitor
@@ -110,7 +111,7 @@ class Recorder(Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the kept weights, and save them if they are the best."""
+        """Score the kept weights."""
         assert isinstance(pl_module, SegmentationTask)
         matrix = pl_module.confusion.compute().cpu().numpy()
         losses = torch.stack(pl_module.validation_losses)
@@ -128,10 +129,13 @@ class Recorder(Callback):
             self.state.best_epoch = pl_module.current_epoch
             self.state.evaluations_since_best = 0
             self._is_best = True
-            self.save_model(pl_module, pl_module.current_epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the row, decide about the end, write the checkpoints."""
+        """Write the row, decide about the end, write the checkpoints and the best weights.
+
+        The checkpoint comes first: it holds the weights, so that whatever a kill prevents after it
+        is made up for on resuming (`keep_best`).
+        """
         assert isinstance(pl_module, SegmentationTask)
         row = {
             "epoch": pl_module.current_epoch,
@@ -152,8 +156,11 @@ class Recorder(Callback):
         whole_epoch = self._batches == trainer.num_training_batches
         if whole_epoch or self.state.finished:
             trainer.save_checkpoint(self.run.last_checkpoint)
-        if self._is_best:
-            self._keep_best(trainer, from_last=whole_epoch or bool(self.state.finished))
+            if self._is_best:
+                self.keep_best(pl_module, step=row["step"])
+        elif self._is_best:
+            trainer.save_checkpoint(self.run.best_checkpoint)
+            self.save_model(pl_module, row["epoch"], row["step"])
 
     @property
     def out_of_patience(self) -> bool:
@@ -170,10 +177,9 @@ class Recorder(Callback):
             return f"no better validation for {self.patience} evaluations"
         return ""
 
-    def _keep_best(self, trainer: Trainer, *, from_last: bool) -> None:
-        if not from_last:
-            trainer.save_checkpoint(self.run.best_checkpoint)
-            return
+    def keep_best(self, task: SegmentationTask, *, step: int) -> None:
+        """Make the weights of the last checkpoint, which `task` has, the best ones."""
+        self.save_model(task, self.state.best_epoch, step)
         with atomic_path(self.run.best_checkpoint) as temporary:
             temporary.unlink()
             try:

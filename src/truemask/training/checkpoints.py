@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there, and that run no code when they are read."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,15 @@ def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
         UsageError: it is damaged, or holds anything but tensors and plain values.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged file is said below
+            content: Any = torch.load(path, map_location=map_location, weights_only=True)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # torch raises many kinds for a damaged or hostile file
         raise UsageError(
             f"{path} cannot be read safely: it is damaged, or holds more than tensors"
         ) from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is no checkpoint: it holds no mapping")
     return content

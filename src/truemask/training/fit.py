@@ -161,13 +161,15 @@ def _make_optimizer(config: Mapping[str, Any], groups: list[dict[str, Any]]) -> 
     return optimizer
 
 
-def _save_model(run: Run, prepared: Prepared, task: SegmentationTask, epoch: int) -> None:
+def _save_model(
+    run: Run, prepared: Prepared, task: SegmentationTask, epoch: int, step: int
+) -> None:
     save_bundle(
         run.bundle_folder,
         model=task.kept,
         network=prepared.network,
         labels=prepared.labels,
-        info={"epoch": epoch, "step": task.global_step},
+        info={"epoch": epoch, "step": step},
     )
 
 
@@ -233,25 +235,43 @@ def _fit(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) -> N
                     weights_only=True,
                 )
             except SIGTERMException as error:
-                raise JobFailed(
-                    f"ended by SIGTERM; go on with `truemask train resume={run.path}`"
-                ) from error
+                raise _ended("by SIGTERM", run) from error
+            except SystemExit as error:  # what Lightning makes of a second Ctrl-C
+                raise _ended("by Ctrl-C", run) from error
+            except RuntimeError as error:
+                if "DataLoader worker" in str(error) and "killed by signal" in str(error):
+                    raise _ended("as a loading process was killed", run) from error
+                raise
+
+
+def _ended(how: str, run: Run) -> JobFailed:
+    return JobFailed(f"ended {how}; go on with `truemask train resume={run.path}`")
 
 
 def _restore(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) -> bool:
     """Take up the state of the last checkpoint; tells whether the training was over then."""
-    callbacks = read_checkpoint(run.last_checkpoint)["callbacks"]
-    recorder.load_state_dict(callbacks[recorder.state_key])
-    last = recorder.state.history[-1]
-    fitting.task.seconds = float(last["seconds"])
-    over = fitting.task.limits.fraction(step=last["step"], seconds=last["seconds"]) >= 1
+    content = read_checkpoint(run.last_checkpoint)
+    try:
+        recorder.load_state_dict(content["callbacks"][recorder.state_key])
+        fitting.task.load_state_dict(content["state_dict"])
+        last = recorder.state.history[-1]
+        fitting.task.seconds = float(last["seconds"])
+        last_epoch, last_step = int(last["epoch"]), int(last["step"])
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, RuntimeError) as error:
+        raise UsageError(
+            f"{run.last_checkpoint} is not a checkpoint of this run: train again"
+        ) from error
+    if recorder.state.best_epoch == last_epoch:
+        # The end may have come before they were written.
+        recorder.keep_best(fitting.task, step=last_step)
+    over = fitting.task.limits.fraction(step=last_step, seconds=fitting.task.seconds) >= 1
     if recorder.state.finished and (over or recorder.out_of_patience):
         console.print("The training had ended before; its best weights are tested again.")
         return True
     recorder.state.finished = ""
-    console.print(f"Resuming after epoch {last['epoch'] + 1}.")
+    console.print(f"Resuming after epoch {last_epoch + 1}.")
     # Lightning starts the loading processes before it tells them the epoch.
-    fitting.data.batches.set_epoch(last["epoch"] + 1)
+    fitting.data.batches.set_epoch(last_epoch + 1)
     return False
 
 
