@@ -238,6 +238,14 @@ def test_a_full_disk(fails, photos: Path, tiny_disk: Path) -> None:
     assert not list(tiny_disk.rglob("*.part"))
 
 
+def test_a_read_only_disk(fails, run: Path, photos: Path, tiny_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    line = fails("train", str(photos), *FAST, f"runs={tiny_disk}")
+    assert "the file system is read-only" in line
+    line = fails("predict", str(run), str(photos / "images"), "--out", str(tiny_disk / "out"))
+    assert "the file system is read-only" in line
+
+
 def test_a_full_disk_while_predicting_keeps_what_was_there(
     fails, run: Path, photos: Path, tiny_disk: Path
 ) -> None:
