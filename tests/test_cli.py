@@ -335,3 +335,49 @@ def test_predict_says_which_id_is_which_class(
     out = capsys.readouterr().out
     assert "6 masks in" in out
     assert "0 = background, 1 = foreground (value 255 in its masks)" in out
+
+
+USER_CLASS = """
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self, *, in_channels: int, out_channels: int, width: int = 4) -> None:
+        super().__init__()
+        self.scale = float(nn.Parameter(nn.init.ones_(nn.Conv2d(1, 1, 1).weight)).item())
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, out_channels, 1),
+        )
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+    def forward(self, images):
+        return self.layers(images) * self.scale
+"""
+
+
+def test_a_class_of_one_s_own_is_a_file_and_is_trusted_by_name_only(
+    fails, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    (tmp_path / "their_nets.py").write_text(USER_CLASS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "configs" / "model").mkdir(parents=True)
+    (tmp_path / "configs" / "model" / "tiny.yaml").write_text("_target_: their_nets.Tiny\n")
+    path = f"hydra.searchpath=[file://{tmp_path / 'configs'}]"
+    words = [path, "model=tiny", "model.width=3", *FAST[1:], f"runs={tmp_path / 'runs'}"]
+    assert main(["train", str(photos), *words]) == 0
+    (run,) = (tmp_path / "runs" / "photos").iterdir()
+    images, out = str(photos / "images"), str(tmp_path / "out")
+    for command in (
+        ["evaluate", str(run), "--split", "validation"],
+        ["predict", str(run), images, "--out", out],
+        ["train", f"resume={run}"],
+    ):
+        capsys.readouterr()
+        assert "--allow their_nets.Tiny" in fails(*command)
+        assert main([*command, "--allow", "their_nets.Tiny"]) == 0

@@ -35,8 +35,8 @@ def locate(target: str, *, key: str, allow: Collection[str] | None = None) -> Ca
     """
     if allow is not None and target not in allow:
         raise UsageError(
-            f"{key}._target_ is {target!r}, which is not on the list of what a run may build "
-            f"({', '.join(sorted(allow))})"
+            f"{key}._target_ is {target!r}, which is not on the list of what a run may build; if "
+            f"you trust it, add --allow {target}"
         )
     module_name, _, name = target.rpartition(".")
     try:

@@ -188,7 +188,7 @@ def build_network(
     if target not in classes:
         raise UsageError(
             f"the network {target!r} is none of those that a bundle may name "
-            f"({', '.join(NETWORKS)}); if you trust it, import its class and give "
+            f"({', '.join(NETWORKS)}); if you trust it, add --allow {target}, or give "
             f"load_bundle(..., allow={{{target!r}: THE_CLASS}})"
         )
     check_settings(classes[target], settings, key="network")

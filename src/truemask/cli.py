@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "-m", "--multirun", action="store_true", help="one run for each combination of values"
     )
+    train.add_argument("--allow", action="append", default=[], metavar="CLASS", help=_ALLOW)
 
     evaluate = add(
         "evaluate",
@@ -109,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-_ALLOW = "a class of your own that the run's model is built of, such as my_package.nets.MyNet"
+_ALLOW = "a class of your own that an existing run may name, such as my_package.nets.MyNet"
 
 
 def _indent(text: str) -> str:
@@ -193,7 +194,7 @@ def _train(options: argparse.Namespace) -> int:
             raise UsageError(
                 "resume=RUN goes on with the data of that run: leave the folder and -m out"
             )
-        jobs = [(resume_config(run.config, rest), run)]
+        jobs = [(resume_config(run.config, rest, allow=options.allow), run)]
     elif options.multirun:
         jobs = [(compose_config(words, folder=folder), None) for words in sweep(overrides)]
     else:

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from importlib.resources import files
@@ -133,8 +133,15 @@ RESUMABLE = ("trainer.max_", "trainer.patience", "data.num_workers", "data.cache
 """Settings that may change when a run goes on, since they change no step."""
 
 
-def resume_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration with which a run goes on; its targets must be ones that Truemask knows.
+def resume_config(
+    config: Mapping[str, Any], overrides: Sequence[str], *, allow: Collection[str] = ()
+) -> dict[str, Any]:
+    """The configuration with which a run goes on.
+
+    Args:
+        config: of the run.
+        overrides: see `RESUMABLE`.
+        allow: targets it may name besides those that Truemask knows.
 
     Raises:
         UsageError: an override would make it another training, or the configuration, which
@@ -148,7 +155,7 @@ def resume_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
                 "and data.cache may change"
             )
     changed = override_config(config, overrides)
-    check_config(changed, allow=known_targets())
+    check_config(changed, allow=known_targets().union(allow))
     return changed
 
 
