@@ -239,7 +239,8 @@ def _fit(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) -> N
             except SystemExit as error:  # what Lightning makes of a second Ctrl-C
                 raise _ended("by Ctrl-C", run) from error
             except RuntimeError as error:
-                if "DataLoader worker" in str(error) and "killed by signal" in str(error):
+                # PyTorch tells it by words only: "is killed by", "exited unexpectedly".
+                if str(error).startswith("DataLoader worker"):
                     raise _ended("as a loading process was killed", run) from error
                 raise
 
