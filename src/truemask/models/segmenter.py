@@ -82,8 +82,8 @@ class Segmenter(nn.Module):
         self._require_valid(images)
         height, width = images.shape[-2:]
         padded = self._padding(height, width).add_mirrored(self._normalize(images))
-        # Channels last is up to twice as fast, on the CPU as on tensor cores; a convolution's
-        # input decides, whatever the layout of its weights.
+        # A bundle's weights come in NCHW, with which an input in NCHW takes up to twice as long on
+        # the CPU (docs/log.md); an input in channels last makes the convolutions use that order.
         padded = padded.contiguous(memory_format=torch.channels_last)
         logits = self.network(padded)[..., :height, :width]
         # Contiguous, since softmax and the losses are slower on channels_last than this copy is.
