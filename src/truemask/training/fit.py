@@ -238,8 +238,11 @@ def _fit(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) -> N
                 raise _ended("by SIGTERM", run) from error
             except SystemExit as error:  # what Lightning makes of a second Ctrl-C
                 raise _ended("by Ctrl-C", run) from error
-            except RuntimeError as error:
-                # PyTorch tells it by words only: "is killed by", "exited unexpectedly".
+            except Exception as error:
+                # A signal to the whole group ends the loading processes too, which shows in
+                # whatever was being read from them.
+                if trainer.received_sigterm:
+                    raise _ended("by SIGTERM", run) from error
                 if str(error).startswith("DataLoader worker"):
                     raise _ended("as a loading process was killed", run) from error
                 raise
