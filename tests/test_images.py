@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from truemask.errors import UsageError
-from truemask.images import RGB, ImageSpec
+from truemask.images import RGB, ImageSpec, resize_image
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 positive = st.floats(min_value=1e-6, max_value=1e6)
@@ -98,3 +98,14 @@ def test_what_cannot_be_an_image_is_refused(change, message):
 def test_json_that_describes_no_images_is_refused(value):
     with pytest.raises(UsageError, match="not a description of images"):
         ImageSpec.from_json(value)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (4, 1), (3, 2)])
+@pytest.mark.parametrize("shape", [(2, 1), (1, 2), (5, 7)])
+def test_an_image_is_resized_to_any_size(channels, shape, size):
+    image = torch.full((channels, *shape), 77, dtype=torch.uint8)
+    resized = resize_image(image, size)
+    assert resized.shape == (channels, *size)
+    assert resized.dtype == torch.uint8
+    assert set(resized.flatten().tolist()) == {77}

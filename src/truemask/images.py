@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Shaped, UInt8
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 from truemask.errors import UsageError
 
@@ -97,6 +99,17 @@ def to_rgb(image: Shaped[Tensor, "C H W"], spec: ImageSpec) -> UInt8[np.ndarray,
     pixels = scaled.round().clamp(0, 255).to(torch.uint8).cpu()
     pixels = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
     return pixels.permute(1, 2, 0).contiguous().numpy()
+
+
+def resize_image(
+    image: Shaped[Tensor, "*B C H W"], size: tuple[int, int]
+) -> Shaped[Tensor, "*B C h w"]:
+    """An image at another height and width: bilinear, smoothed where it shrinks, of its dtype."""
+    if size == (1, 1) and image.dtype == torch.uint8:
+        # PyTorch mistakes the order of a 1 x 1 result for channels last, and fails.
+        return resize_image(image.float(), size).round().to(torch.uint8)
+    resized: Tensor = resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
+    return resized
 
 
 RGB = ImageSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

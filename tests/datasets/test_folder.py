@@ -11,8 +11,7 @@ from image_files import blocks, photo, save, write_folder
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from truemask.datasets import folder as folder_module
-from truemask.datasets import scanning
+from truemask.datasets import paired, scanning
 from truemask.datasets.folder import folder
 from truemask.datasets.scanning import count_values
 from truemask.errors import UsageError
@@ -121,7 +120,7 @@ def test_no_image_is_decoded_at_opening(tmp_path, monkeypatch):
         raise AssertionError("an image was decoded")
 
     root = write_folder(tmp_path, [blocks(0, 1)] * 8)
-    monkeypatch.setattr(folder_module, "read_image", refuse)
+    monkeypatch.setattr(paired, "read_image", refuse)
     assert len(folder(root)["train"]) == 6
 
 

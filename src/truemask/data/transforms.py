@@ -20,6 +20,7 @@ from truemask.data.randomness import seeded
 from truemask.datasets.sample import Sample
 from truemask.errors import UsageError
 from truemask.geometry import Box, Padding
+from truemask.images import resize_image
 
 Transform = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -80,14 +81,14 @@ class RandomScaleCrop:
         box_height = min(rows, max(1, round(self.height / zoom_y)))
         box_width = min(columns, max(1, round(self.width / zoom_x)))
         box = Box(_integer(rows - box_height), _integer(columns - box_width), box_height, box_width)
-        size = [
+        size = (
             min(self.height, max(1, round(box_height * zoom_y))),
             min(self.width, max(1, round(box_width * zoom_x))),
-        ]
+        )
         pixels, ids = box.crop(image), box.crop(mask)
-        if size != [box_height, box_width]:
-            pixels = tvf.resize(pixels, size, InterpolationMode.BILINEAR, antialias=True)
-            ids = tvf.resize(ids[None], size, InterpolationMode.NEAREST_EXACT)[0]
+        if size != (box_height, box_width):
+            pixels = resize_image(pixels, size)
+            ids = tvf.resize(ids[None], list(size), InterpolationMode.NEAREST_EXACT)[0]
         top, left = _integer(self.height - size[0]), _integer(self.width - size[1])
         padding = Padding(top, self.height - size[0] - top, left, self.width - size[1] - left)
         return (

@@ -5,72 +5,19 @@ to hold `classes.json` against them. Images are decoded when they are asked for.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
-from torchvision import tv_tensors
 
 from truemask.datasets.class_table import ClassTable, parse_class_table, read_class_table
 from truemask.datasets.evidence import gather
 from truemask.datasets.label_inference import Void, infer_labels
 from truemask.datasets.label_matching import match_labels
+from truemask.datasets.paired import PairedDataset
 from truemask.datasets.pairing import Pair, find_pairs
-from truemask.datasets.reading import read_image, read_mask_raw
-from truemask.datasets.sample import Parts, Sample
-from truemask.datasets.scanning import MaskScan, Progress, refuse_other_size, scan
+from truemask.datasets.sample import Parts
+from truemask.datasets.scanning import MaskScan, Progress, scan
 from truemask.datasets.splitting import assign_pairs, split_pairs
-from truemask.errors import UsageError
-from truemask.images import RGB, ImageSpec
 from truemask.labels import LabelMap
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderDataset:
-    """Images and masks on disk, in the order of their names.
-
-    Attributes:
-        pairs: the files.
-        labels: classes and raw values.
-        images: what the pixels of the images mean.
-        class_pixels: pixels of each class in all masks, known from opening the folder; None where
-            it read a sample only.
-        ignored_pixels: likewise of ignored pixels.
-    """
-
-    pairs: tuple[Pair, ...]
-    labels: LabelMap
-    images: ImageSpec = RGB
-    class_pixels: tuple[int, ...] | None = None
-    ignored_pixels: int | None = None
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names of the samples, in order."""
-        return tuple(pair.name for pair in self.pairs)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Read an image and its mask at their own size.
-
-        Raises:
-            UsageError: a file is unreadable, the sizes differ, or a value of the mask is in no
-                class; the file is named.
-        """
-        pair = self.pairs[index]
-        image = read_image(pair.image, self.images)
-        raw = read_mask_raw(pair.mask, colors=self.labels.encoding == "colors")
-        height, width = image.shape[-2:]
-        refuse_other_size(pair, image=(height, width), mask=(raw.shape[0], raw.shape[1]))
-        try:
-            ids = self.labels.encode(raw)
-        except UsageError as error:
-            raise UsageError(f"{pair.mask}: {error}") from error
-        return Sample(image=image, mask=tv_tensors.Mask(torch.from_numpy(ids)), name=pair.name)
 
 
 def folder(
@@ -155,9 +102,9 @@ def _label_map(
 
 def _dataset(
     pairs: tuple[Pair, ...], labels: LabelMap, scans: Mapping[Path, MaskScan]
-) -> FolderDataset:
+) -> PairedDataset:
     if any(pair.mask not in scans for pair in pairs):
-        return FolderDataset(pairs=pairs, labels=labels)
+        return PairedDataset(pairs=pairs, labels=labels)
     counts = [0] * 256
     for pair in pairs:
         found = scans[pair.mask]
@@ -165,7 +112,7 @@ def _dataset(
             if labels.encoding == "colors" and found.shown is not None:
                 value = found.shown[value]
             counts[labels.values[value]] += pixels
-    return FolderDataset(
+    return PairedDataset(
         pairs=pairs,
         labels=labels,
         class_pixels=tuple(counts[: labels.num_classes]),

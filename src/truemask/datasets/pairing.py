@@ -1,7 +1,8 @@
 """Pairing each image of a folder with its mask, by name."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from truemask.datasets.layout import LAYOUTS, ImageFile, list_files, some
@@ -25,12 +26,14 @@ class Pair:
         name: unique in the folder, and the same on every machine.
         image: path of the image.
         mask: path of the mask.
+        attributes: what else is known of the image, such as `{"scene": "city street"}`.
     """
 
     part: str | None
     name: str
     image: Path
     mask: Path
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def find_pairs(

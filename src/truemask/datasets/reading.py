@@ -27,7 +27,7 @@ from truemask.datasets.decoding import (
     turn,
 )
 from truemask.errors import UsageError
-from truemask.images import ImageSpec
+from truemask.images import ImageSpec, resize_image
 
 GREY_STEPS = {"L;2": 85, "L;4": 17}
 """The step between grey levels of less than 8 bits, as Pillow spreads them over 0 to 255."""
@@ -35,7 +35,9 @@ GREY_STEPS = {"L;2": 85, "L;4": 17}
 _TWELVE_BITS = 4095
 
 
-def read_image(path: Path, spec: ImageSpec) -> tv_tensors.Image:
+def read_image(
+    path: Path, spec: ImageSpec, *, size: tuple[int, int] | None = None
+) -> tv_tensors.Image:
     """Read an image file.
 
     Grey and colour become each other where no information is lost, palettes and CMYK become RGB,
@@ -47,6 +49,7 @@ def read_image(path: Path, spec: ImageSpec) -> tv_tensors.Image:
         path: a JPEG, PNG, TIFF, WebP, GIF or BMP file.
         spec: the channels (1 or 3), dtype and range to deliver. For float32, a file's own range is
             mapped linearly to [low, high]; a file of floats is taken as it is.
+        size: height and width to which the image is brought; None leaves it as it is.
 
     Returns:
         (C, H, W) of `spec.dtype`.
@@ -64,7 +67,10 @@ def read_image(path: Path, spec: ImageSpec) -> tv_tensors.Image:
     pixels = _fit_channels(_fit_range(pixels, path, spec), path, spec)
     # A view with a step of -1, from a turned image, is something that torch cannot hold.
     values = torch.from_numpy(np.ascontiguousarray(pixels))
-    return tv_tensors.Image(values.permute(2, 0, 1))
+    image_values = values.permute(2, 0, 1)
+    if size is not None and tuple(image_values.shape[-2:]) != size:
+        image_values = resize_image(image_values, size)
+    return tv_tensors.Image(image_values)
 
 
 def _pixels(image: ImageFile, path: Path) -> Shaped[np.ndarray, "H W *C"]:

@@ -1,0 +1,125 @@
+"""Images and masks that lie on disk as pairs of files: what most datasets are."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision import tv_tensors
+
+from truemask.datasets.decoding import image_size
+from truemask.datasets.pairing import Pair
+from truemask.datasets.reading import read_image, read_mask_raw
+from truemask.datasets.sample import Sample
+from truemask.datasets.scanning import refuse_other_size
+from truemask.errors import UsageError
+from truemask.images import RGB, ImageSpec
+from truemask.labels import LabelMap
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+RawMask = np.ndarray[tuple[int, ...], np.dtype[Any]]
+"""(H, W) integers, or (H, W, 3) uint8 colours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDataset:
+    """Images and masks on disk, in the order given.
+
+    Attributes:
+        pairs: the files, with what is known of each.
+        labels: classes and raw values.
+        images: what the pixels of the images mean.
+        size: height and width to which images (smoothly) and masks (by the nearest pixel) are
+            brought while they are read, which is faster than afterwards; None leaves them as they
+            are.
+        fit_masks: whether a mask of another size than its image is brought to the image's, rather
+            than refused.
+        read_raw: how to read a mask file whose values are not simply those of its pixels; given the
+            path, it returns what `LabelMap.encode` takes.
+        class_pixels: pixels of each class in all masks, where they are known; None elsewhere.
+        ignored_pixels: likewise of ignored pixels.
+    """
+
+    pairs: tuple[Pair, ...]
+    labels: LabelMap
+    images: ImageSpec = RGB
+    size: Size | None = None
+    fit_masks: bool = False
+    read_raw: Callable[[Path], RawMask] | None = None
+    class_pixels: tuple[int, ...] | None = None
+    ignored_pixels: int | None = None
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the samples, in order."""
+        return tuple(pair.name for pair in self.pairs)
+
+    @cached_property
+    def attributes(self) -> tuple[Mapping[str, str], ...]:
+        """What else is known of each sample; no file is opened."""
+        return tuple(pair.attributes for pair in self.pairs)
+
+    @cached_property
+    def sizes(self) -> tuple[Size, ...]:
+        """Height and width of each sample, from the headers of the image files."""
+        if self.size is not None:
+            return (self.size,) * len(self.pairs)
+        return tuple(image_size(pair.image) for pair in self.pairs)
+
+    def resized(self, size: Size) -> "PairedDataset":
+        """The same samples at another height and width, read at that size."""
+        return replace(self, size=size)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image and its mask.
+
+        Raises:
+            UsageError: a file is unreadable, the sizes differ, or a value of the mask is in no
+                class; the file is named.
+        """
+        pair = self.pairs[index]
+        image = read_image(pair.image, self.images, size=self.size)
+        ids = self._read_ids(pair, (image.shape[-2], image.shape[-1]))
+        return Sample(
+            image=image,
+            mask=tv_tensors.Mask(torch.from_numpy(ids)),
+            name=pair.name,
+            attributes=pair.attributes,
+        )
+
+    def _read_ids(self, pair: Pair, size: Size) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        if self.read_raw is None:
+            raw = read_mask_raw(pair.mask, colors=self.labels.encoding == "colors")
+        else:
+            raw = self.read_raw(pair.mask)
+        found = (raw.shape[0], raw.shape[1])
+        if self.size is None and not self.fit_masks:
+            refuse_other_size(pair, image=size, mask=found)
+        elif not self.fit_masks:
+            refuse_other_size(pair, image=image_size(pair.image), mask=found)
+        if found != size:
+            raw = nearest(raw, size)
+        try:
+            return self.labels.encode(raw)
+        except UsageError as error:
+            raise UsageError(f"{pair.mask}: {error}") from error
+
+
+def nearest(raw: RawMask, size: Size) -> RawMask:
+    """An array brought to another height and width by taking the nearest pixel.
+
+    The centres of pixels are what is compared, as `InterpolationMode.NEAREST_EXACT` does.
+    """
+    height, width = raw.shape[:2]
+    rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(np.int64)
+    columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(np.int64)
+    taken: RawMask = raw[rows[:, None], columns[None, :]]
+    return taken
