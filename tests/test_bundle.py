@@ -39,6 +39,13 @@ CNN: dict[str, Any] = {
     "in_channels": 3,
     "shared_batch_norm": True,
 }
+ENCODER: dict[str, Any] = {
+    "_target_": "truemask.models.pretrained.EncoderUNet",
+    "in_channels": 3,
+    "out_channels": 3,
+    "encoder": "mobilenet_v2",
+    "decoder_channels": [8, 8, 8, 4, 4],
+}
 
 
 class Tied(nn.Module):
@@ -119,7 +126,8 @@ def test_a_bundle_is_the_model_that_was_saved(
 
 def test_every_network_on_the_list_makes_a_bundle(tmp_path: Path) -> None:
     for name in NETWORKS:
-        small = {"widths": [4, 8]} if name.endswith("UNet") else {}
+        small = {"widths": [4, 8]} if name.endswith(".UNet") else {}
+        small |= {"encoder": "tu-test_resnet"} if name.endswith("EncoderUNet") else {}
         network = {"_target_": name, "in_channels": 3, "out_channels": 1, **small}
         model = Segmenter(network=build_network(network), images=IMAGES)
         save_bundle(tmp_path / name, model=model, network=network, labels=BINARY, info={})
@@ -247,6 +255,50 @@ def test_a_network_takes_plain_values_only(tmp_path: Path, value: Any, message: 
     assert list(tmp_path.iterdir()) == []
 
 
+# Encoders.
+
+
+@pytest.fixture
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise AssertionError("a bundle needs no download")
+
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", refuse)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", refuse)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "architecture"),
+    [("mobilenet_v2", "unet"), ("mit_b0", "segformer"), ("tu-tiny_vit_5m_224", "unet")],
+)
+@pytest.mark.usefixtures("no_download")
+def test_an_encoder_comes_back(tmp_path: Path, encoder: str, architecture: str) -> None:
+    network = ENCODER | {"encoder": encoder, "architecture": architecture}
+    if architecture != "unet":
+        del network["decoder_channels"]
+    model = make_model(network)
+    save_bundle(tmp_path, model=model, network=network, labels=LABELS, info={})
+    before = torch.get_rng_state()
+    loaded = load_bundle(tmp_path).model
+    assert torch.equal(torch.get_rng_state(), before)
+    photo = torch.randint(0, 256, (1, 3, 31, 67), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded(photo), model(photo))
+
+
+@pytest.mark.usefixtures("no_download")
+def test_a_bundle_does_not_ask_for_trained_weights(tmp_path: Path) -> None:
+    trained = ENCODER | {"weights": "imagenet"}
+    model = make_model(ENCODER)
+    save_bundle(tmp_path, model=model, network=trained, labels=LABELS, info={})
+    assert json.loads((tmp_path / DESCRIPTION).read_text())["network"] == ENCODER
+    assert load_bundle(tmp_path).network == ENCODER
+    save_bundle(tmp_path, model=model, network=trained, labels=LABELS, info={"epoch": 2})
+    assert load_bundle(tmp_path).info == {"epoch": 2}
+    edit(tmp_path, network=trained)
+    assert load_bundle(tmp_path).model.network.normalization is None
+
+
 # Bundles that somebody else made.
 
 
@@ -348,6 +400,30 @@ def test_a_damaged_description(bundle: Path, changes: dict[str, Any], message: s
 def test_a_description_that_is_none(bundle: Path, text: str, message: str) -> None:
     (bundle / DESCRIPTION).write_text(text)
     assert message in refused(bundle)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"encoder": "tu-hf-hub:someone/model"}, "none of smp's"),
+        ({"encoder": "tu-local-dir:/tmp/model"}, "none of smp's"),
+        ({"encoder": "hf-hub:someone/model"}, "none of smp's"),
+        ({"encoder": "tu-../model"}, "none of smp's"),
+        ({"encoder": "tu-" + "resnet" * 100_000}, "none of smp's"),
+        ({"decoder_channels": [10**9] * 5}, "not built"),
+        ({"decoder_channels": [1] * 100_000}, "decoder_channels has 100000 values"),
+        ({"encoder": "tu-swinv2_cr_giant_224"}, "not built"),
+        ({"in_channels": 10**6}, "network.in_channels is 1000000"),
+        ({"out_channels": 10**6}, "network.out_channels is 1000000"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+@pytest.mark.usefixtures("no_download")
+def test_a_hostile_encoder(bundle: Path, network: dict[str, Any], message: str) -> None:
+    edit(bundle, network=ENCODER | network)
+    start = time.monotonic()
+    assert message in refused(bundle)
+    assert time.monotonic() - start < 15
 
 
 def test_a_network_nested_too_deeply(bundle: Path) -> None:

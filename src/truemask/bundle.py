@@ -32,6 +32,7 @@ from truemask.errors import UsageError
 from truemask.files import atomic_path, make_folder, write_json
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
+from truemask.models.pretrained import EncoderUNet
 from truemask.models.segmenter import Segmenter
 from truemask.models.texture_cnn import TextureCNN
 from truemask.models.unet import UNet
@@ -42,6 +43,7 @@ WEIGHTS = "model.safetensors"
 FORMAT = 1
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
+    "truemask.models.pretrained.EncoderUNet": EncoderUNet,
     "truemask.models.texture_cnn.TextureCNN": TextureCNN,
     "truemask.models.unet.UNet": UNet,
 }
@@ -54,7 +56,8 @@ MAX_PARAMETERS = 1_000_000_000
 _MAX_DESCRIPTION_BYTES = 4_000_000
 _MAX_TENSORS = 10_000
 _MAX_CHANNELS = 4096
-_KEYS = ("format", "truemask", "network", "images", "labels")
+_MAX_SIDE = 8192
+_KEYS = ("format", "truemask", "network", "images", "size", "labels")
 _DTYPES = {
     torch.float32: "F32",
     torch.int64: "I64",
@@ -94,7 +97,8 @@ def save_bundle(
     Args:
         folder: made where it is missing.
         model: its weights are saved as contiguous float32, whatever they are in memory.
-        network: `_target_` (a dotted name, a user's own class too) and plain values.
+        network: `_target_` (a dotted name, a user's own class too) and plain values; settings that
+            only a training needs are left out (`EncoderUNet.saved_settings`).
         labels: what the model's classes are.
         info: plain values about these weights.
 
@@ -105,8 +109,9 @@ def save_bundle(
     description = {
         "format": FORMAT,
         "truemask": __version__,
-        "network": _plain_network(network),
+        "network": _self_contained(network, type(model.network)),
         "images": model.images.to_json(),
+        "size": None if model.size is None else list(model.size),
         "labels": labels.to_json(),
     }
     metadata = {"info": json.dumps(_without_nan(dict(info)))}
@@ -115,7 +120,7 @@ def save_bundle(
     make_folder(folder)
     if (folder / DESCRIPTION).exists():
         written = _read_description(folder)
-        if any(written[key] != description[key] for key in ("network", "images", "labels")):
+        if any(written[key] != description[key] for key in ("network", "images", "size", "labels")):
             raise UsageError(f"{folder} holds another model: choose another folder, or delete it")
     else:
         write_json(folder / DESCRIPTION, description)
@@ -159,11 +164,16 @@ def load_bundle(folder: Path, *, allow: Mapping[str, type[nn.Module]] | None = N
         labels = LabelMap.from_json(description["labels"])
         images = _images(description["images"])
         network = _plain_network(description["network"])
+        network = _self_contained(network, {**NETWORKS, **(allow or {})}.get(network["_target_"]))
+        _check_channels(network, images=images, labels=labels)
         with _without_initialization(network), _bounded_construction():
             module = build_network(network, allow=allow)
-        _check_channels(network, images=images, labels=labels)
-        model = Segmenter(network=module, images=images)
+        model = Segmenter(network=module, images=images, size=_size(description["size"]))
     state, info = _read_weights(folder / WEIGHTS, expected=module.state_dict())
+    if any(buffer.is_meta for name, buffer in module.named_buffers() if name not in state):
+        # Tables that are computed anew and not saved; that it fits into the memory is known by now.
+        with torch.random.fork_rng(devices=[]):
+            model.network = module = build_network(network, allow=allow)
     module.load_state_dict(state, assign=True)
     tensors = (*module.parameters(), *module.buffers())
     assert not any(tensor.is_meta for tensor in tensors), "a network on the list saves all it needs"
@@ -218,6 +228,16 @@ def _plain_network(network: Any) -> dict[str, Any]:
     return plain
 
 
+def _self_contained(network: Mapping[str, Any], kind: type[nn.Module] | None) -> dict[str, Any]:
+    """The network's description without what only a training needs, as the class tells it.
+
+    A bundle holds all its weights: nothing is downloaded to build it, whoever wrote it.
+    """
+    plain = _plain_network(network)
+    needed = getattr(kind, "saved_settings", None)
+    return plain if needed is None else _plain_network(needed(plain))
+
+
 def _check_plain(value: Any, *, key: str) -> None:
     if isinstance(value, Mapping):
         if "_target_" in value:
@@ -252,6 +272,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{file} has format {value['format']!r}, but Truemask {__version__} reads {FORMAT}: "
             f"use the version that wrote it ({value.get('truemask', 'unknown')}) or a later one"
         )
+    value.setdefault("size", None)  # which bundles of version 0.1 do not state
     for key in _KEYS:
         if key not in value:
             raise UsageError(f"{file} has no `{key}`: it is damaged, copy it again")
@@ -270,6 +291,17 @@ def _images(value: Any) -> ImageSpec:
     return ImageSpec.from_json(value)
 
 
+def _size(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = value if isinstance(value, list) else []
+    if len(sides) != 2 or not all(type(side) is int and 0 < side <= _MAX_SIDE for side in sides):
+        raise UsageError(
+            f"size is {value!r}, but must be null, or height and width up to {_MAX_SIDE}"
+        )
+    return sides[0], sides[1]
+
+
 def _check_channels(network: Mapping[str, Any], *, images: ImageSpec, labels: LabelMap) -> None:
     """Refuse a network that contradicts the images or the classes beside it."""
     wanted = {"in_channels": images.channels, "out_channels": labels.num_logits}
@@ -284,16 +316,13 @@ def _check_channels(network: Mapping[str, Any], *, images: ImageSpec, labels: La
 def _without_initialization(network: Mapping[str, Any]) -> Iterator[None]:
     """Build on the meta device, whose tensors have a shape and no memory.
 
-    So nothing is initialised in vain, no random number is drawn, and a network of absurd size costs
-    nothing before it is refused. A user's own class may do what that device cannot, so it is built
-    as ever, and its random numbers are given back.
+    So nothing is initialised in vain, and a network of absurd size costs nothing before it is
+    refused. A user's own class may do what that device cannot, so it is built as ever. Random
+    numbers that are drawn all the same are given back.
     """
-    if network["_target_"] in NETWORKS:
-        with torch.device("meta"):
-            yield
-    else:
-        with torch.random.fork_rng(devices=[]):
-            yield
+    device = "meta" if network["_target_"] in NETWORKS else "cpu"
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        yield
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,16 @@ _EXAMPLES = {
     "evaluate": "truemask evaluate runs/photos/DATE --split validation",
     "predict": "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay",
     "report": "truemask report runs/photos/DATE",
+    "sample": (
+        "truemask sample voc2012 --out data/voc     a miniature in the layout of PASCAL VOC\n"
+        "truemask train experiment=edges/weighted data.dataset.root=data/voc"
+    ),
+    "reproduce": (
+        "truemask reproduce textures                   all of it, on the CPU\n"
+        "truemask reproduce edges --data /data/VOC     on your copy of the data\n"
+        "truemask reproduce driving --miniature        a few minutes, to see what it makes\n"
+        "truemask reproduce edges --data /data/VOC --only weighted,unweighted"
+    ),
     "list": "truemask list",
 }
 
@@ -105,6 +115,29 @@ def parser() -> argparse.ArgumentParser:
 
     report = add("report", _report, "Render a run's report again.")
     report.add_argument("path", type=Path, metavar="RUN")
+
+    sample = add(
+        "sample", _sample, "Write a miniature of a dataset, generated, in its exact layout on disk."
+    )
+    sample.add_argument("name", metavar="NAME", help="such as voc2012; `truemask list` has all")
+    sample.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sample.add_argument("--images", type=int, metavar="N", help="how many (default: some hundred)")
+    sample.add_argument("--seed", type=int, default=0, metavar="N")
+
+    reproduce = add(
+        "reproduce", _reproduce, "A published project's experiments, its figures beside ours."
+    )
+    reproduce.add_argument("project", metavar="PROJECT")
+    reproduce.add_argument("--data", type=Path, metavar="DIR", help="your copy of its data")
+    reproduce.add_argument(
+        "--miniature", action="store_true", help="on a generated miniature of its data"
+    )
+    reproduce.add_argument("--out", type=Path, metavar="DIR", help="default: reproductions/PROJECT")
+    reproduce.add_argument(
+        "--runs", nargs="+", type=Path, default=[], metavar="RUN", help="finished runs to take in"
+    )
+    reproduce.add_argument("--only", metavar="TRIAL,...", help="some of its experiments")
+    reproduce.add_argument("words", nargs="*", default=[], metavar="key=value")
 
     add("list", _list, "Experiments, models, losses and the other choices of `train`.")
     return top
@@ -248,8 +281,25 @@ def print_scores(part: "PartResult", *, title: str) -> None:
     console.print(table)
     accuracy = show(part.pixel_accuracy, "pixel_accuracy")
     console.print(f"{_count(part.images, 'image')}, pixel accuracy {accuracy}", highlight=False)
+    for attribute, groups in part.subgroups.items():
+        console.print(_subgroups(attribute, groups))
     if not part.intervals:
         console.print(f"No intervals: they need at least {FEWEST} images.")
+
+
+def _subgroups(attribute: str, groups: "Mapping[str, PartResult]") -> Table:
+    """The scores of the images that share a value of an attribute."""
+    table = Table(title=escape(f"by {attribute}"), title_justify="left")
+    table.add_column("")
+    for name in ("images", "IoU  [95 % interval]", "pixel accuracy"):
+        table.add_column(name, justify="right")
+    for value, group in groups.items():
+        iou = "-" if group.iou is None else f"{group.iou:.4f}"
+        if "iou" in group.intervals:
+            iou += "  [{:.4f}, {:.4f}]".format(*group.intervals["iou"])
+        accuracy = "-" if group.pixel_accuracy is None else f"{group.pixel_accuracy:.4f}"
+        table.add_row(escape(value), str(group.images), iou, accuracy)
+    return table
 
 
 def _allowed(names: Sequence[str]) -> dict[str, Any]:
@@ -347,16 +397,61 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sample(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from truemask.miniatures.writing import write_miniature
+
+    console = options.console
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"Drawing {options.name}", total=None)
+        folder = write_miniature(
+            options.name,
+            options.out,
+            images=options.images,
+            seed=options.seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if options.json:
+        _print_json({"name": options.name, "folder": str(folder)})
+    else:
+        print(f"A generated miniature of {options.name} is in {folder}.")
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from truemask.analysis.reproduce import reproduce
+
+    out = options.out or Path("reproductions") / options.project
+    result = reproduce(
+        options.project,
+        out=out,
+        data=options.data,
+        miniature=options.miniature,
+        finished=options.runs,
+        only=() if options.only is None else tuple(options.only.split(",")),
+        overrides=options.words,
+        console=options.console,
+    )
+    if options.json:
+        _print_json(result.to_json())
+    else:
+        print(f"Page: {out / 'reproduction.html'}")
+    return 0
+
+
 def _list(options: argparse.Namespace) -> int:
     from truemask.compose import GROUPS
     from truemask.compose import options as choices
+    from truemask.miniatures.writing import MINIATURES
 
     found = {group: choices(group) for group in GROUPS if group != "trainer"}
+    found["sample"] = list(MINIATURES)
     if options.json:
         _print_json(found)
         return 0
     for group, names in found.items():
-        print(f"{group}=")
+        print("truemask sample" if group == "sample" else f"{group}=")
         for name in names:
             print(f"  {name}")
     return 0

@@ -19,10 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from truemask.build import check_settings, locate, nearest
 from truemask.bundle import NETWORKS
+from truemask.data.label_edits import LabelEdits
 from truemask.errors import UsageError
 from truemask.training.settings import DataSettings, TrainerSettings
 from truemask.training.setup import is_weighting
-from truemask.training.testing import DATASETS, LOSSES
+from truemask.training.testing import DATASETS, LOSSES, SPLITS
 
 GROUPS = ("data", "model", "loss", "optimizer", "schedule", "trainer", "experiment")
 DEFAULT_EXPERIMENT = "textures/demo"
@@ -38,10 +39,14 @@ _GIVEN = {
 
 
 def options(group: str) -> list[str]:
-    """The names that `group=NAME` takes."""
+    """The names that `group=NAME` takes; what begins with "_" is for other files to build on."""
     root = files("truemask.configs")
     folder = Path(str(root)) / group
-    found = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+    found = [
+        path.relative_to(folder).with_suffix("").as_posix()
+        for path in folder.rglob("*.yaml")
+        if not path.name.startswith("_")
+    ]
     return sorted(found) if group != "trainer" else ["default"]
 
 
@@ -129,6 +134,13 @@ def override_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return changed
 
 
+SCHEDULES = frozenset(
+    f"truemask.training.schedules.{name}"
+    for name in (
+        "Constant", "OneCycle", "Polynomial", "StepDecay", "WarmupCosine", "WarmupInverseSqrt",
+    )
+)  # fmt: skip
+
 RESUMABLE = ("trainer.max_", "trainer.patience", "data.num_workers", "data.cache")
 """Settings that may change when a run goes on, since they change no step."""
 
@@ -166,8 +178,7 @@ def known_targets() -> frozenset[str]:
 
     names = {f"torch.optim.{name}" for name in vars(optim) if name[0].isupper()}
     names |= {f"torchvision.transforms.v2.{name}" for name in vars(v2) if name[0].isupper()}
-    schedules = {f"truemask.training.schedules.{name}" for name in ("Constant", "WarmupCosine")}
-    return frozenset(names | schedules | set(NETWORKS) | DATASETS | LOSSES)
+    return frozenset(names | SCHEDULES | set(NETWORKS) | DATASETS | SPLITS | LOSSES)
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -279,6 +290,8 @@ def check_config(config: Mapping[str, Any], *, allow: frozenset[str] | None = No
     check_settings(DataSettings, config["data"], key="data")
     TrainerSettings(**config["trainer"])
     DataSettings(**config["data"])
+    if config["data"].get("labels") is not None:
+        check_settings(LabelEdits, config["data"]["labels"], key="data.labels")
     for group in ("model", "loss", "optimizer", "schedule", "data"):
         _check_targets(config[group], key=group, allow=allow)
 

@@ -164,6 +164,10 @@ class LabelMap:
         """
         self._check_raw(raw)
         if self.encoding == "ids":
+            if raw.dtype == np.uint8:
+                known = self._table[:256].take(raw)
+                if known.min(initial=0) >= 0:
+                    return known.astype(np.uint8)
             ids = self._table[raw.astype(np.uint16, casting="unsafe")]
             unknown = (ids < 0) | (raw > 0xFFFF) | (raw < 0)
         else:

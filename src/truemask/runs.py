@@ -12,6 +12,7 @@
       per_image.npz           the confusion matrices behind them
       evaluation-<name>.json  what was evaluated later, and its .npz
       findings.json           what the checks said
+      pictures/               predictions of a few images over the training, where it was asked for
       samples/                small pictures with truth and prediction, for the report
       report.html             one file, works offline
 
@@ -37,6 +38,7 @@ from truemask.errors import UsageError
 from truemask.files import explain_os_errors, make_folder, write_json, write_text
 from truemask.labels import LabelMap
 from truemask.results import PartResult
+from truemask.run_pictures import Picture, write_pictures
 from truemask.run_samples import RunSample as RunSample
 from truemask.run_samples import read_samples, write_samples
 from truemask.untrusted import (
@@ -188,6 +190,10 @@ class Run:
         """One row an epoch, column -> text as in the file; empty before the first."""
         file = self.path / "history.csv"
         return read_table(file) if file.exists() else []
+
+    def write_pictures(self, pictures: Sequence[Picture], *, step: int, labels: LabelMap) -> None:
+        """Keep what is predicted after `step` optimiser steps."""
+        write_pictures(self.path / "pictures", pictures, step=step, labels=labels)
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `history.csv`: `HISTORY_COLUMNS`, then the rows' other keys; `None` is empty."""

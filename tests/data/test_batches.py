@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,16 @@ def test_padding_is_ignored_and_the_rest_is_unchanged() -> None:
         valid = int((mask != 255).sum())
         assert valid == int((sample.mask != 255).sum())
         assert int(image.sum()) == int(sample.image.sum())
+
+
+def test_a_batch_is_padded_to_a_multiple_of_the_stride_and_knows_the_attributes() -> None:
+    samples = [replace(Random()[i], attributes={"scene": str(i)}) for i in range(4)]
+    batch = collate(samples, stride=16)
+    assert [side % 16 for side in batch.masks.shape[-2:]] == [0, 0]
+    height = max(sample.mask.shape[0] for sample in samples)
+    assert batch.masks.shape[1] - height < 16
+    assert int((batch.masks != 255).sum()) == sum(int((s.mask != 255).sum()) for s in samples)
+    assert batch.attributes == [{"scene": str(i)} for i in range(4)]
 
 
 def test_a_batch_of_equal_sizes_is_not_padded() -> None:

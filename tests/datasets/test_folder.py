@@ -120,7 +120,7 @@ def test_no_image_is_decoded_at_opening(tmp_path, monkeypatch):
         raise AssertionError("an image was decoded")
 
     root = write_folder(tmp_path, [blocks(0, 1)] * 8)
-    monkeypatch.setattr(paired, "read_image", refuse)
+    monkeypatch.setattr(paired, "read_image_and_size", refuse)
     assert len(folder(root)["train"]) == 6
 
 

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,18 +11,40 @@ from image_files import blocks, photo, png_of_samples, save, save_palette, tiff_
 from PIL import Image, ImageOps
 
 from truemask.datasets import decoding
-from truemask.datasets.decoding import image_size, turn
-from truemask.datasets.reading import read_image, read_mask_raw
+from truemask.datasets.decoding import image_size, load_shrunk, open_image, turn
+from truemask.datasets.reading import read_image, read_image_and_size, read_mask_raw
 from truemask.errors import UsageError
-from truemask.images import RGB, ImageSpec
+from truemask.images import RGB, ImageSpec, resize_image
 
 GREY = ImageSpec(channels=1)
+DATA = Path(__file__).parents[2] / "../shared/data"
 UNIT = ImageSpec(channels=1, dtype="float32", low=-1.0, high=1.0)
 
 
 def read(path, spec=RGB):
     image = read_image(path, spec)
     return image.permute(1, 2, 0).numpy()
+
+
+def scenery(height, width, seed=0):
+    """Noise of every scale, the finer the weaker, as photos have it, with hard edges in it."""
+    random = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3), np.float32)
+    for cells in (3, 12, 48, 192):
+        for channel in range(3):
+            coarse = Image.fromarray(random.standard_normal((cells, cells)).astype(np.float32))
+            picture[..., channel] += np.array(coarse.resize((width, height), 3)) * 120 / cells**0.5
+    picture[height // 3 :, width // 2 : width * 3 // 4] += 90
+    return (picture + 110).clip(0, 255).astype(np.uint8)
+
+
+def difference(path, size, spec=RGB):
+    """Mean over pixels between reading small and making small what was read whole, in levels."""
+    small, whole = read_image(path, spec, size=size), read_image(path, spec)
+    assert small.shape == (spec.channels, *size)
+    assert small.dtype == whole.dtype == spec.torch_dtype
+    levels = 255 / (spec.high - spec.low)
+    return (small.float() - resize_image(whole, size).float()).abs().mean().item() * levels
 
 
 def refused(path, text, reader=lambda path: read_image(path, RGB)):
@@ -309,3 +332,74 @@ def test_masks_compressed_with_loss_are_refused(tmp_path):
     refused(tmp_path / "y.png", r"JPEG file in spite of its ending \.png", read_mask_raw)
     refused(save(tmp_path / "x.webp", ids), "lossy WebP", read_mask_raw)
     refused(save(tmp_path / "x.tif", ids, compression="jpeg"), "as JPEG", read_mask_raw)
+
+
+@pytest.mark.parametrize(
+    ("stored", "size", "decoded"),
+    [
+        ((720, 1280), (128, 128), (180, 320)),
+        ((720, 1280), (130, 130), (360, 640)),
+        ((720, 1280), (64, 64), (90, 160)),
+        ((720, 1280), (360, 640), None),
+        ((723, 1283), (128, 128), (181, 321)),
+        ((40, 1000), (20, 20), None),
+        ((9, 9), (1, 1), (3, 3)),
+    ],
+)
+def test_a_jpeg_is_decoded_no_larger_than_it_need_be(tmp_path, stored, size, decoded):
+    path = save(tmp_path / "x.jpg", scenery(*stored))
+    with open_image(path) as image:
+        small = load_shrunk(image, path, size)
+        assert (small and image.size[::-1]) == decoded
+        assert small is None or small.size[::-1] == size
+    assert read_image_and_size(path, RGB, size=size)[1] == stored
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 96), (20, 200)])
+@pytest.mark.parametrize("stored", [(720, 1280), (717, 1273), (481, 321)])
+def test_a_small_jpeg_is_what_the_whole_would_give(tmp_path, stored, size):
+    path = save(tmp_path / "x.jpg", scenery(*stored), quality=90)
+    assert difference(path, size) < 1.5
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_every_kind_of_jpeg_can_be_small(tmp_path, mode, options):
+    image = Image.fromarray(scenery(480, 640)).convert(mode)
+    image.save(tmp_path / "x.jpg", quality=90, **options)
+    for spec in [RGB, UNIT, GREY] if mode == "L" else [RGB]:
+        assert 0 < difference(tmp_path / "x.jpg", (96, 96), spec) < 1.5
+
+
+@pytest.mark.skipif(not (DATA / "camvid").exists(), reason="shared data not present")
+def test_small_photos_are_what_the_whole_would_give():
+    camvid = sorted((DATA / "camvid/train/images").glob("*.jpg"))[::60]
+    bsds = sorted((DATA / "bsds500/train/images").glob("*.jpg"))[::40]
+    for size in ((128, 128), (64, 64), (224, 100)):
+        found = [difference(path, size) for path in camvid + bsds]
+        assert max(found) < 3
+        assert np.mean(found) < 1.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+def test_turned_images_are_turned_when_small(tmp_path, ending, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"x.{ending}", scenery(240, 400), exif=exif)
+    assert difference(path, (40, 60)) < (2 if ending == "jpg" else 1e-9)
+    whole = (240, 400) if orientation < 5 else (400, 240)
+    assert read_image_and_size(path, RGB, size=(40, 60))[1] == whole
+    assert read_image_and_size(path, RGB)[1] == whole
+
+
+def test_checks_of_a_whole_jpeg_are_made_when_it_is_small(tmp_path):
+    def reader(spec):
+        return lambda path: read_image(path, spec, size=(16, 16))
+
+    spot = np.full((256, 256, 3), 100, np.uint8)
+    spot[8:16, 8:16, 0] = 200
+    refused(save(tmp_path / "spot.jpg", spot), "colour image", reader(GREY))
+    path = save(tmp_path / "cut.jpg", scenery(256, 256))
+    path.write_bytes(path.read_bytes()[:-2000])
+    refused(path, "truncated or corrupt", reader(RGB))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from truemask.images import ImageSpec
+from truemask.models.pretrained import EncoderUNet
 from truemask.models.segmenter import Segmenter
 from truemask.models.texture_cnn import TextureCNN
 from truemask.models.unet import UNet
@@ -18,6 +19,13 @@ GREY = ImageSpec(channels=1, dtype="float32", low=0.0, high=1.0, mean=(0.4,), st
 RGB = ImageSpec(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 unet = partial(UNet, in_channels=3, out_channels=4, widths=(4, 6, 8))
+encoder = partial(
+    EncoderUNet,
+    in_channels=3,
+    out_channels=4,
+    encoder="mobilenet_v2",
+    decoder_channels=(8, 8, 8, 4, 4),
+)
 NETWORKS: dict[str, tuple[ImageSpec, Callable[[], nn.Module]]] = {
     "five levels": (RGB, partial(unet, widths=(4, 4, 4, 4, 4))),
     "one level": (RGB, partial(unet, widths=(4,))),
@@ -30,6 +38,24 @@ NETWORKS: dict[str, tuple[ImageSpec, Callable[[], nn.Module]]] = {
     "attention": (RGB, partial(unet, attention=True)),
     "downscaled": (RGB, partial(unet, downscale=2)),
     "downscaled valid": (RGB, partial(unet, downscale=3, padding="valid", upsampling="bilinear")),
+    "encoder": (RGB, partial(encoder, dropout=0.3)),
+    "encoder from stride 4": (
+        RGB,
+        partial(encoder, encoder="tu-test_convnext", architecture="fpn", decoder_channels=None),
+    ),
+    "encoder, dilated": (
+        RGB,
+        partial(
+            encoder,
+            encoder="tu-test_efficientnet",
+            architecture="deeplabv3plus",
+            decoder_channels=None,
+        ),
+    ),
+    "encoder, grey": (
+        GREY,
+        partial(encoder, encoder="tu-test_efficientnet", in_channels=1, out_channels=1),
+    ),
     "textures": (GREY, TextureCNN),
     "textures, one norm": (GREY, partial(TextureCNN, shared_batch_norm=True, channels=4)),
 }
@@ -63,7 +89,7 @@ def test_any_size_comes_back(
     images = pictures(model.images, batch, height, width)
     untouched = images.clone()
     logits = model(images)
-    channels = 1 if name.startswith("textures") else 4
+    channels = 4 if model.images is RGB else 1
     assert logits.shape == (batch, channels, height, width)
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()

@@ -27,7 +27,9 @@ from truemask.runs import Run
 from truemask.training.callbacks import Recorder
 from truemask.training.data_module import TrainingSamples
 from truemask.training.fit import train
-from truemask.training.setup import open_parts, prepare
+from truemask.training.opening import open_parts
+from truemask.training.settings import DataSettings
+from truemask.training.setup import prepare
 
 SMALL = [
     "experiment=textures/demo",
@@ -120,7 +122,7 @@ def test_the_history_s_best_epoch_is_what_was_tested(finished: Run) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_results_do_not_depend_on_the_batch_size(finished: Run, batch_size: int) -> None:
     bundle = finished.load_bundle()
-    parts = open_parts(finished.config["data"]["dataset"])
+    parts, _ = open_parts(DataSettings(**finished.config["data"]))
     found = evaluate(bundle.model, parts["test"], labels=bundle.labels, batch_size=batch_size)
     saved = load_parts(finished.per_image_path)["test"]
     assert found.names == saved.names
@@ -268,7 +270,7 @@ def test_resume_and_evaluate_keep_the_split_when_files_are_added(tmp_path: Path)
     split = run.splits
     for kind in ("images", "masks"):
         shutil.copy(folder / kind / "0.png", folder / kind / "new.png")
-    parts = open_parts(run.config["data"]["dataset"], assignments=run.splits)
+    parts, _ = open_parts(DataSettings(**run.config["data"]), assignments=run.splits)
     assert {name: list(part.names) for name, part in parts.items()} == split
 
 

@@ -1,14 +1,14 @@
 """From samples to a batch: mixed sizes are padded, and padding is ignored, never background."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from truemask.datasets.sample import Sample
-from truemask.geometry import pad_to
+from truemask.geometry import pad_to, round_up
 
 
 @dataclass
@@ -19,25 +19,38 @@ class Batch:
         images: (B, C, H, W), of the dataset's dtype; padded with zeros at the bottom and the right.
         masks: (B, H, W) uint8 class ids; padded with the ignored id.
         names: one a sample.
+        attributes: what else is known of each sample.
     """
 
     images: Shaped[Tensor, "B C H W"]
     masks: UInt8[Tensor, "B H W"]
     names: list[str]
+    attributes: list[Mapping[str, str]]
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, which PyTorch's loader calls for beside a GPU."""
-        return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.names)
+        return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
 
-def collate(samples: Sequence[Sample], *, ignore_index: int = 255) -> Batch:
-    """Stack samples, each padded to the largest height and width among them."""
-    height = max(sample.mask.shape[-2] for sample in samples)
-    width = max(sample.mask.shape[-1] for sample in samples)
+def collate(samples: Sequence[Sample], *, ignore_index: int = 255, stride: int = 1) -> Batch:
+    """Stack samples, each padded to the largest height and width among them.
+
+    Args:
+        samples: of any sizes.
+        ignore_index: id of padded pixels.
+        stride: what the batch's height and width are multiples of.
+    """
+    height = round_up(max(sample.mask.shape[-2] for sample in samples), stride)
+    width = round_up(max(sample.mask.shape[-1] for sample in samples), stride)
     images, masks = [], []
     for sample in samples:
         image, mask = sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)
         padding = pad_to(*mask.shape[-2:], to_height=height, to_width=width)
         images.append(padding.add(image))
         masks.append(padding.add(mask, value=ignore_index))
-    return Batch(torch.stack(images), torch.stack(masks), [sample.name for sample in samples])
+    return Batch(
+        images=torch.stack(images),
+        masks=torch.stack(masks),
+        names=[sample.name for sample in samples],
+        attributes=[sample.attributes for sample in samples],
+    )

@@ -27,7 +27,8 @@ def seeded(*address: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def epoch_order(length: int, *, seed: int, epoch: int) -> list[int]:
-    """A shuffled order of `range(length)`, a function of the seed and the epoch."""
-    generator = np.random.default_rng(np.random.SeedSequence((seed, epoch)))
+def epoch_order(length: int, *, seed: int, epoch: int, purpose: int = 0) -> list[int]:
+    """A shuffled order of `range(length)`, a function of the seed, the epoch and the purpose."""
+    address = (seed, epoch, purpose) if purpose else (seed, epoch)
+    generator = np.random.default_rng(np.random.SeedSequence(address))
     return [int(index) for index in generator.permutation(length)]

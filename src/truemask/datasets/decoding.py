@@ -3,8 +3,9 @@
 Whatever is wrong with a file becomes a `UsageError` that names it.
 
 Pillow is the only decoder. Over the JPEGs of a 480x360 data set torchvision's own decoder gives
-the same pixels and is a quarter faster (0.97 against 1.24 ms an image), but it is deprecated, and
-reads neither TIFF nor BMP.
+the same pixels and is a quarter faster (0.97 against 1.24 ms an image), but it is deprecated,
+reads neither TIFF nor BMP, and cannot decode a JPEG at a fraction of its size, which is faster
+still (2.7 ms for all of a 1280x720 photo, 2.0 with torchvision's, 1.2 at a quarter).
 """
 
 import struct
@@ -48,6 +49,12 @@ _PLUGINS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"GIF8", GifImageFile),
     (b"BM", BmpImageFile),
 )
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap height and width."""
+
+_MARGIN = 1.4
+"""How many times the wanted height and width a JPEG keeps at least when it is decoded smaller."""
 
 # What Pillow's decoders raise on content they cannot make sense of.
 _FAULTS = (
@@ -132,6 +139,42 @@ def load(image: ImageFile, path: Path) -> None:
             image.load()
 
 
+def load_shrunk(image: ImageFile, path: Path, size: tuple[int, int]) -> Image.Image | None:
+    """Decode a JPEG that is much larger than it is wanted, without making all of its pixels.
+
+    The decoder leaves out the high frequencies of each block, and so gives a half, a quarter or an
+    eighth of the height and width: the least that is still 1.4 times those wanted, each way. The
+    rest of the way is smoothed as `resize_image` does.
+
+    Over the photos of CamVid and BSDS500, the result is 1.1 to 1.4 levels (of 255) from that of
+    decoding and resizing the whole, on average over pixels, where the margin is just 1.4; about 0.5
+    where it is 2.5. Without a margin it would be 2.5.
+
+    Args:
+        image: as `open_image` gives it; untouched where the result is None.
+        path: for the message of an error.
+        size: height and width wanted, of the image as it is to be looked at.
+
+    Returns:
+        The pixels as they are stored, still to be turned; None of what is no JPEG or too small.
+
+    Raises:
+        UsageError: the file is truncated or corrupt.
+    """
+    if not isinstance(image, JpegImageFile):
+        return None
+    wide, high = size[::-1] if orientation(image, path) not in _SIDEWAYS else size
+    largest = min(image.width / (wide * _MARGIN), image.height / (high * _MARGIN))
+    scale = next((scale for scale in (8, 4, 2) if scale <= largest), 1)
+    drawn = image.draft(None, (image.width // scale, image.height // scale)) if scale > 1 else None
+    if drawn is None:
+        return None
+    load(image, path)
+    # The box ends within the last row and column where the size is no multiple of the scale:
+    # resizing all of these would shift the picture against its mask.
+    return image.resize((wide, high), Image.Resampling.BILINEAR, box=drawn[1])
+
+
 def frames(image: ImageFile, path: Path) -> int:
     """How many images the file holds; the smaller copies of a pyramidal TIFF do not count."""
     with _faults_of(path):
@@ -160,9 +203,14 @@ def orientation(image: ImageFile, path: Path) -> int:
     return value if value in range(2, 9) else 1
 
 
+def upright_size(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Height and width after turning, of the (width, height) that is stored."""
+    return stored if orientation in _SIDEWAYS else (stored[1], stored[0])
+
+
 def turn(pixels: Shaped[np.ndarray, "H W *C"], orientation: int) -> Shaped[np.ndarray, "h w *C"]:
     """The picture as it is to be looked at, of pixels stored with an EXIF orientation."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
@@ -178,8 +226,7 @@ def image_size(path: Path) -> tuple[int, int]:
         UsageError: as `open_image`.
     """
     with open_image(path) as image:
-        width, height = image.size
-        return (width, height) if orientation(image, path) in (5, 6, 7, 8) else (height, width)
+        return upright_size(image.size, orientation(image, path))
 
 
 def raw_mode(image: ImageFile) -> str:

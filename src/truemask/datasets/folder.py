@@ -69,7 +69,7 @@ def folder(
     scans = scan(sorted(members, key=lambda pair: pair.name), seed=seed, progress=progress)
     labels, why = _label_map(table, scans, len(members), void)
     datasets = {part: _dataset(tuple(chosen), labels, scans) for part, chosen in parts.items()}
-    return Parts(datasets, notes=(*notes, *how, *why))
+    return Parts(datasets, notes=(*notes, *how, *why), division=tuple(how))
 
 
 def _class_table(

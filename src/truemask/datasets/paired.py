@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 
 from truemask.datasets.decoding import image_size
 from truemask.datasets.pairing import Pair
-from truemask.datasets.reading import read_image, read_mask_raw
+from truemask.datasets.reading import read_image_and_size, read_mask_raw
 from truemask.datasets.sample import Sample
 from truemask.datasets.scanning import refuse_other_size
 from truemask.errors import UsageError
@@ -86,8 +86,8 @@ class PairedDataset:
                 class; the file is named.
         """
         pair = self.pairs[index]
-        image = read_image(pair.image, self.images, size=self.size)
-        ids = self._read_ids(pair, (image.shape[-2], image.shape[-1]))
+        image, whole = read_image_and_size(pair.image, self.images, size=self.size)
+        ids = self._read_ids(pair, size=(image.shape[-2], image.shape[-1]), whole=whole)
         return Sample(
             image=image,
             mask=tv_tensors.Mask(torch.from_numpy(ids)),
@@ -95,16 +95,27 @@ class PairedDataset:
             attributes=pair.attributes,
         )
 
-    def _read_ids(self, pair: Pair, size: Size) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def mask(self, index: int) -> tv_tensors.Mask:
+        """The mask alone; of the image only the header is read.
+
+        Raises:
+            UsageError: as `__getitem__`.
+        """
+        pair = self.pairs[index]
+        whole = image_size(pair.image)
+        ids = self._read_ids(pair, size=self.size or whole, whole=whole)
+        return tv_tensors.Mask(torch.from_numpy(ids))
+
+    def _read_ids(
+        self, pair: Pair, *, size: Size, whole: Size
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
         if self.read_raw is None:
             raw = read_mask_raw(pair.mask, colors=self.labels.encoding == "colors")
         else:
             raw = self.read_raw(pair.mask)
         found = (raw.shape[0], raw.shape[1])
-        if self.size is None and not self.fit_masks:
-            refuse_other_size(pair, image=size, mask=found)
-        elif not self.fit_masks:
-            refuse_other_size(pair, image=image_size(pair.image), mask=found)
+        if not self.fit_masks:
+            refuse_other_size(pair, image=whole, mask=found)
         if found != size:
             raw = nearest(raw, size)
         try:

@@ -62,10 +62,12 @@ class Parts(Mapping[str, SegmentationDataset]):
     Attributes:
         parts: part name -> dataset; all share one label map.
         notes: decisions taken while reading the data, one sentence each, for the user.
+        division: those of the notes that say how the parts came about.
     """
 
     parts: Mapping[str, SegmentationDataset]
     notes: tuple[str, ...] = ()
+    division: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> SegmentationDataset:
         return self.parts[name]

@@ -1,6 +1,6 @@
 """Which images train, validate and test: the parts on disk, a seeded split, or a saved one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from truemask.datasets.layout import some
@@ -68,7 +68,7 @@ def _split(
     shuffled = sorted(pairs, key=lambda pair: shuffle_key(pair.name, seed))
     parts: dict[str, list[Pair]] = {}
     start = 0
-    for part, count in zip(PARTS, _counts(len(pairs), shares), strict=True):
+    for part, count in zip(PARTS, whole_counts(len(pairs), shares, filled=2), strict=True):
         if count > 0:
             members = shuffled[start : start + count]
             parts[part] = sorted(members, key=lambda pair: pair.name)
@@ -76,15 +76,21 @@ def _split(
     return parts
 
 
-def _counts(total: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers by the largest remainder; one image at least trains, and one validates."""
+def whole_counts(total: int, shares: Sequence[float], *, filled: int) -> list[int]:
+    """Shares of a number as whole numbers, by the largest remainder.
+
+    Args:
+        total: what is shared out.
+        shares: they add up to 1.
+        filled: so many of the first get at least 1 where their share is not 0, if `total` suffices.
+    """
     exact = [total * share for share in shares]
     # A share of 0.15 of 20 is 3, not 2.9999999999999996.
     counts = [int(part + 1e-9) for part in exact]
-    order = sorted(range(3), key=lambda i: (counts[i] - exact[i], i))
+    order = sorted(range(len(shares)), key=lambda i: (counts[i] - exact[i], i))
     for i in order[: total - sum(counts)]:
         counts[i] += 1
-    for i in (0, 1):
+    for i in range(filled):
         if counts[i] == 0 and shares[i] > 0:
             counts[counts.index(max(counts))] -= 1
             counts[i] = 1
@@ -101,6 +107,31 @@ def _describe(parts: Mapping[str, Sequence[Pair]], how: str) -> list[str]:
     return notes
 
 
+def check_saved(
+    assignments: Mapping[str, Sequence[str]], known: Container[str], *, where: str
+) -> None:
+    """Hold a saved split against the names that there are in a place.
+
+    Raises:
+        UsageError: a name is unknown or stands twice, or a part is empty.
+    """
+    owner: dict[str, str] = {}
+    for part, names in assignments.items():
+        if len(names) == 0:
+            raise UsageError(f"the saved split has an empty part {part!r}")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(
+                f"{where} lacks {len(unknown)} images of the saved split's part {part!r} "
+                f"({some(unknown)}): give the data that the split was made of"
+            )
+        for name in names:
+            if name in owner:
+                both = f"in {owner[name]!r} and {part!r}" if owner[name] != part else f"in {part!r}"
+                raise UsageError(f"the saved split names {name!r} twice, {both}")
+            owner[name] = part
+
+
 def assign_pairs(
     pairs: Sequence[Pair], root: Path, assignments: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, list[Pair]], list[str]]:
@@ -110,26 +141,11 @@ def assign_pairs(
         UsageError: a name is unknown or stands twice, or a part is empty.
     """
     by_name = {pair.name: pair for pair in pairs}
-    owner: dict[str, str] = {}
-    for part, names in assignments.items():
-        if len(names) == 0:
-            raise UsageError(f"the saved split has an empty part {part!r}")
-        unknown = [name for name in names if name not in by_name]
-        if unknown:
-            raise UsageError(
-                f"{root} lacks {len(unknown)} images of the saved split's part {part!r} "
-                f"({some(unknown)}): give the folder that the split was made of"
-            )
-        for name in names:
-            if name in owner:
-                where = (
-                    f"in {owner[name]!r} and {part!r}" if owner[name] != part else f"in {part!r}"
-                )
-                raise UsageError(f"the saved split names {name!r} twice, {where}")
-            owner[name] = part
+    check_saved(assignments, by_name, where=str(root))
     parts = {part: [by_name[name] for name in names] for part, names in assignments.items()}
     notes = _describe(parts, "are those of the saved split")
-    left_out = [name for name in by_name if name not in owner]
+    named = {name for names in assignments.values() for name in names}
+    left_out = [name for name in by_name if name not in named]
     if left_out:
         notes.append(f"{len(left_out)} images are not in the saved split ({some(left_out)}).")
     return parts, notes

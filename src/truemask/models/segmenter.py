@@ -7,10 +7,11 @@ from typing import Protocol, cast
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.nn import functional
 
 from truemask.errors import UsageError
 from truemask.geometry import Padding
-from truemask.images import ImageSpec
+from truemask.images import ImageSpec, resize_image
 
 
 class Network(Protocol):
@@ -44,6 +45,8 @@ class Segmenter(nn.Module):
     Args:
         network: maps normalised images to logits, and follows the protocol `Network`.
         images: channels, dtype, range and statistics of the images that this model takes.
+        size: height and width to which the model brings every image, as it was trained on images
+            of that size; its logits are brought back. `None` takes images as they are.
 
     Raises:
         UsageError: the network cannot say which sizes it takes.
@@ -52,7 +55,9 @@ class Segmenter(nn.Module):
     mean: Float[Tensor, " C"]
     std: Float[Tensor, " C"]
 
-    def __init__(self, *, network: nn.Module, images: ImageSpec) -> None:
+    def __init__(
+        self, *, network: nn.Module, images: ImageSpec, size: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         for method in ("input_size", "output_size"):
             if not callable(getattr(network, method, None)):
@@ -62,6 +67,7 @@ class Segmenter(nn.Module):
                 )
         self.network = network
         self.images = images
+        self.size = size
         self.register_buffer("mean", torch.tensor(images.mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(images.std, dtype=torch.float32))
 
@@ -80,6 +86,13 @@ class Segmenter(nn.Module):
                 for the device.
         """
         self._require_valid(images)
+        wanted = (images.shape[-2], images.shape[-1])
+        if self.size is None or self.size == wanted:
+            return self._logits(images)
+        logits = self._logits(resize_image(images, self.size))
+        return functional.interpolate(logits, wanted, mode="bilinear")
+
+    def _logits(self, images: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B L H W"]:
         height, width = images.shape[-2:]
         padded = self._padding(height, width).add_mirrored(self._normalize(images))
         # A bundle's weights come in NCHW, with which an input in NCHW takes up to twice as long on

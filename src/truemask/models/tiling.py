@@ -36,7 +36,8 @@ def image_logits(
         model: in evaluation mode, on any device; tiles are moved there.
         image: of the dtype, channels and range that the model takes.
         tile: largest side of a tile in pixels. By default an image of up to 2048x2048 pixels is
-            one tile, and a larger one is cut into tiles of at most 2048x2048.
+            one tile, and a larger one is cut into tiles of at most 2048x2048. A model that brings
+            every image to a size of its own takes none.
         overlap: pixels that neighbouring tiles share, at least. With the default, tiles change
             nothing for networks that see up to 96 pixels far, as the U-Net of five levels with
             two convolutions each.
@@ -45,12 +46,17 @@ def image_logits(
         float32 logits on the image's device.
 
     Raises:
-        UsageError: tile or overlap is too small to cover an image.
+        UsageError: tile or overlap is too small to cover an image, or the model takes no tiles.
     """
     assert not model.training, "batch statistics of its own would make each tile a different model"
     height, width = image.shape[-2:]
     device = model.mean.device
-    if tile is None and height * width <= _LARGEST_SIDE**2:
+    if model.size is not None and tile is not None:
+        raise UsageError(
+            f"this model brings every image to {model.size[0]} x {model.size[1]} pixels: leave "
+            "tile out"
+        )
+    if tile is None and (model.size is not None or height * width <= _LARGEST_SIDE**2):
         logits: Tensor = model(image[None].to(device))[0]
         return logits.to(image.device)
 

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from truemask.files import atomic_path
+from truemask.images import to_rgb
 from truemask.metrics.confusion import dice, headline, iou, pixel_accuracy
 from truemask.runs import Run
 from truemask.training.task import SegmentationTask
@@ -34,6 +36,8 @@ class State:
         history: the rows of `history.csv`.
         best_score: the monitored score of the best weights, higher is better.
         best_epoch: their epoch.
+        best_step: the optimiser steps behind them.
+        rounds: rounds of batches done, from one possible validation to the next.
         evaluations_since_best: validations that brought nothing better.
         finished: why the training is over, or empty.
     """
@@ -41,6 +45,8 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_score: float = -math.inf
     best_epoch: int = -1
+    best_step: int = -1
+    rounds: int = 0
     evaluations_since_best: int = 0
     finished: str = ""
 
@@ -52,6 +58,7 @@ class Recorder(Callback):
         run: where to write.
         monitor: "validation_iou" or "validation_loss".
         patience: validations without a better score before the training stops, or `None`.
+        save_interval: rounds between checkpoints to resume from.
         save_model: called with the task, the epoch and the step when its kept weights are the best
             so far.
     """
@@ -62,11 +69,13 @@ class Recorder(Callback):
         run: Run,
         monitor: str,
         patience: int | None,
+        save_interval: int = 1,
         save_model: Callable[[SegmentationTask, int, int], None],
     ) -> None:
         self.run = run
         self.monitor = monitor
         self.patience = patience
+        self.save_interval = save_interval
         self.save_model = save_model
         self.state = State()
         self.interrupted = threading.Event()
@@ -126,9 +135,19 @@ class Recorder(Callback):
         self.state.evaluations_since_best += 1
         if score > self.state.best_score or self.state.best_epoch < 0:
             self.state.best_score = score if math.isfinite(score) else -math.inf
-            self.state.best_epoch = pl_module.current_epoch
+            self.state.best_epoch = self._epoch(pl_module)
+            self.state.best_step = pl_module.global_step
             self.state.evaluations_since_best = 0
             self._is_best = True
+        if pl_module.predictions:
+            self.run.write_pictures(
+                [
+                    (to_rgb(image, pl_module.model.images), _ids(truth), _ids(ids))
+                    for image, truth, ids in pl_module.predictions
+                ],
+                step=pl_module.global_step,
+                labels=pl_module.labels,
+            )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the row, decide about the end, write the checkpoints and the best weights.
@@ -138,7 +157,7 @@ class Recorder(Callback):
         """
         assert isinstance(pl_module, SegmentationTask)
         row = {
-            "epoch": pl_module.current_epoch,
+            "epoch": self._epoch(pl_module),
             "step": pl_module.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "train_loss": float(self._loss) / max(1, self._batches),
@@ -153,14 +172,20 @@ class Recorder(Callback):
         self.state.finished = self._reason_to_end(pl_module, row)
         if self.state.finished or self.interrupted.is_set():
             trainer.should_stop = True
-        whole_epoch = self._batches == trainer.num_training_batches
-        if whole_epoch or self.state.finished:
+        whole_round = self._batches == trainer.num_training_batches
+        self.state.rounds = pl_module.current_epoch + whole_round
+        due = self._is_best or self.state.rounds % self.save_interval == 0 or trainer.should_stop
+        if self.state.finished or (whole_round and due):
             trainer.save_checkpoint(self.run.last_checkpoint)
             if self._is_best:
                 self.keep_best(pl_module, step=row["step"])
         elif self._is_best:
             trainer.save_checkpoint(self.run.best_checkpoint)
             self.save_model(pl_module, row["epoch"], row["step"])
+
+    def _epoch(self, task: SegmentationTask) -> int:
+        """The epoch of the last batch."""
+        return task.epoch_of(task.current_epoch, max(0, self._batches - 1))
 
     @property
     def out_of_patience(self) -> bool:
@@ -213,6 +238,10 @@ class Recorder(Callback):
             signal.signal(signal.SIGINT, before)
 
 
+def _ids(mask: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return mask.as_subclass(torch.Tensor).cpu().numpy()
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -261,8 +290,9 @@ class ProgressBar(Callback):
         recorder = self.recorder
         speed = recorder._images / max(1e-9, recorder._training_seconds)
         left = seconds / fraction * (1 - fraction) if fraction > 0 else math.nan
+        epoch = pl_module.epoch_of(pl_module.current_epoch, batch_idx)
         figures = (
-            f"epoch {pl_module.current_epoch + 1}  loss {float(outputs['loss']):.3f}  "
+            f"epoch {epoch + 1}  loss {float(outputs['loss']):.3f}  "
             f"IoU {'-' if math.isnan(self._iou) else f'{self._iou:.3f}'}  {speed:.1f} images/s  "
             f"{_duration(left) if math.isfinite(left) else '-'} left"
         )

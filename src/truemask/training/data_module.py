@@ -1,20 +1,17 @@
 """Loaders for training and validation, in Lightning's form."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from truemask.data.batches import Address, EpochBatches
 from truemask.data.collate import collate
-from truemask.data.randomness import epoch_order
 from truemask.data.transforms import Transform, augment
 from truemask.datasets.sample import Sample, SegmentationDataset
-
-Address = tuple[int, int]
-"""Epoch and index: all that a training sample is a function of, beside the seed."""
 
 
 class TrainingSamples(Dataset[Sample]):
@@ -34,36 +31,18 @@ class TrainingSamples(Dataset[Sample]):
         return augment(sample, self.transforms, address=(self.seed, epoch, index))
 
 
-class EpochBatches(Sampler[list[Address]]):
-    """Batches of addresses in an order that is a function of (seed, epoch).
-
-    Every batch is full: the few samples left over at an epoch's end have their turn in another
-    epoch.
-    """
-
-    def __init__(self, length: int, *, batch_size: int, seed: int) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-        # Lightning announces the epoch to `batch_sampler.sampler`.
-        self.sampler = self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration goes through."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length // self.batch_size
-
-    def __iter__(self) -> Iterator[list[Address]]:
-        order = epoch_order(self.length, seed=self.seed, epoch=self.epoch)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, index) for index in order[start : start + self.batch_size]]
-
-
 class SegmentationData(LightningDataModule):
-    """Training batches at the crop's size, validation images one by one at their own size."""
+    """Training batches, and validation images one by one at their own size.
+
+    Args:
+        train: the training part.
+        validation: the images to validate on.
+        transforms: what is done to a training sample, in order.
+        batches: which samples make which batch.
+        num_workers: processes that load.
+        seed: of the transforms.
+        stride: what the height and the width of a padded batch are multiples of.
+    """
 
     def __init__(
         self,
@@ -71,15 +50,17 @@ class SegmentationData(LightningDataModule):
         train: SegmentationDataset,
         validation: SegmentationDataset,
         transforms: Sequence[Transform],
-        batch_size: int,
+        batches: EpochBatches,
         num_workers: int,
         seed: int,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         self.train = TrainingSamples(train, transforms=transforms, seed=seed)
         self.validation = validation
-        self.batches = EpochBatches(len(train), batch_size=batch_size, seed=seed)
+        self.batches = batches
         self.num_workers = num_workers
+        self.stride = stride
         self.collate = partial(collate, ignore_index=train.labels.ignore_index)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -87,7 +68,7 @@ class SegmentationData(LightningDataModule):
         return DataLoader(
             self.train,
             batch_sampler=self.batches,
-            collate_fn=self.collate,
+            collate_fn=partial(self.collate, stride=self.stride),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

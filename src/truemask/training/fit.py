@@ -1,10 +1,11 @@
 """A whole training: data, model, steps, then the test of the best weights and the report."""
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from torch.optim import Optimizer
 
 from truemask.build import build
 from truemask.bundle import load_bundle, save_bundle
-from truemask.data.randomness import address_seed
+from truemask.data.batches import EpochBatches
+from truemask.data.randomness import address_seed, epoch_order
+from truemask.data.views import View
+from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import JobFailed, UsageError
 from truemask.files import make_folder
 from truemask.memory import explain_memory
@@ -29,6 +33,7 @@ from truemask.training.callbacks import ProgressBar, Recorder
 from truemask.training.checkpoints import AtomicCheckpoints, read_checkpoint
 from truemask.training.data_module import SegmentationData
 from truemask.training.environment import add_outcome, describe_environment, images_of
+from truemask.training.settings import TrainerSettings
 from truemask.training.setup import (
     Prepared,
     choose_precision,
@@ -100,6 +105,41 @@ def train(config: Mapping[str, Any], *, console: Console, resume: Run | None = N
     )
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """How training is cut into rounds, which validations and checkpoints count.
+
+    Attributes:
+        batches: of a round; `None` makes each epoch one.
+        eval_interval: rounds between validations.
+        save_interval: rounds between checkpoints to resume from.
+    """
+
+    batches: int | None
+    eval_interval: int
+    save_interval: int
+
+    @classmethod
+    def of(cls, trainer: TrainerSettings) -> "Rounds":
+        """As the settings say; with steps, a round is as long as both intervals allow."""
+        assert trainer.eval_interval is not None
+        if trainer.interval_unit == "epochs":
+            return cls(None, trainer.eval_interval, trainer.save_interval or 1)
+        save = trainer.save_interval or trainer.eval_interval
+        steps = math.gcd(trainer.eval_interval, save)
+        return cls(steps * trainer.accumulate, trainer.eval_interval // steps, save // steps)
+
+
+def _validated(
+    validation: SegmentationDataset, images: int | None, seed: int
+) -> SegmentationDataset:
+    """The images to validate on: all, or some drawn at random once."""
+    if images is None or images >= len(validation):
+        return validation
+    chosen = sorted(epoch_order(len(validation), seed=seed, epoch=0)[:images])
+    return View.of([validation]).take(chosen)
+
+
 class _Fitting:
     """The objects of one training, made in a fixed order so that equal seeds give equal weights."""
 
@@ -109,13 +149,24 @@ class _Fitting:
         self.network_class = network_class(prepared.network)
         self.gpu = uses_gpu(prepared.trainer.accelerator)
         self.precision = choose_precision(prepared.trainer, gpu=self.gpu)
+        trainer = prepared.trainer
+        self.rounds = Rounds.of(trainer)
+        self.batches = EpochBatches(
+            len(prepared.parts["train"]),
+            batch_size=prepared.data.batch_size,
+            seed=seed,
+            sizes=prepared.sizes,
+            round_batches=self.rounds.batches,
+            multiple=trainer.accumulate,
+        )
         self.data = SegmentationData(
             train=prepared.parts["train"],
-            validation=prepared.parts["validation"],
+            validation=_validated(prepared.parts["validation"], trainer.eval_iterations, seed),
             transforms=make_transforms(prepared.data, prepared.labels),
-            batch_size=prepared.data.batch_size,
+            batches=self.batches,
             num_workers=prepared.workers,
             seed=seed,
+            stride=prepared.stride,
         )
         optimizer = dict(config["optimizer"])
         if self.precision == "16-mixed" and optimizer.pop("fused", False):
@@ -131,8 +182,11 @@ class _Fitting:
             make_optimizer=partial(_make_optimizer, optimizer),
             schedule=build(config["schedule"], key="schedule"),
             limits=self._limits(),
-            average=prepared.trainer.average,
-            gradient_clip=prepared.trainer.gradient_clip,
+            epoch_of=self.batches.epoch_of,
+            average=trainer.average,
+            gradient_clip=trainer.gradient_clip,
+            decay=trainer.decay,
+            pictures=trainer.pictures,
             seed=seed,
         )
 
@@ -140,7 +194,7 @@ class _Fitting:
         trainer = self.prepared.trainer
         steps = [] if trainer.max_steps is None else [trainer.max_steps]
         if trainer.epochs is not None:
-            steps.append(trainer.epochs * len(self.data.batches))
+            steps.append(trainer.epochs * self.batches.epoch_batches // trainer.accumulate)
         return Limits(steps=min(steps, default=None), seconds=trainer.seconds)
 
     def recorder(self, run: Run) -> Recorder:
@@ -148,6 +202,7 @@ class _Fitting:
             run=run,
             monitor=self.prepared.trainer.monitor,
             patience=self.prepared.trainer.patience,
+            save_interval=self.rounds.save_interval,
             save_model=partial(_save_model, run, self.prepared),
         )
 
@@ -217,7 +272,8 @@ def _fit(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) -> N
             min_epochs=0,
             callbacks=[recorder, ProgressBar(console, recorder)],
             plugins=[AtomicCheckpoints()],
-            check_val_every_n_epoch=settings.eval_interval,
+            check_val_every_n_epoch=fitting.rounds.eval_interval,
+            accumulate_grad_batches=settings.accumulate,
             num_sanity_val_steps=0,
             logger=False,
             enable_checkpointing=False,
@@ -260,12 +316,12 @@ def _restore(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) 
         fitting.task.load_state_dict(content["state_dict"])
         last = recorder.state.history[-1]
         fitting.task.seconds = float(last["seconds"])
-        last_epoch, last_step = int(last["epoch"]), int(last["step"])
+        rounds, last_step = int(recorder.state.rounds), int(last["step"])
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, RuntimeError) as error:
         raise UsageError(
             f"{run.last_checkpoint} is not a checkpoint of this run: train again"
         ) from error
-    if recorder.state.best_epoch == last_epoch:
+    if recorder.state.best_step == last_step:
         # The end may have come before they were written.
         recorder.keep_best(fitting.task, step=last_step)
     over = fitting.task.limits.fraction(step=last_step, seconds=fitting.task.seconds) >= 1
@@ -273,9 +329,9 @@ def _restore(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) 
         console.print("The training had ended before; its best weights are tested again.")
         return True
     recorder.state.finished = ""
-    console.print(f"Resuming after epoch {last_epoch + 1}.")
-    # Lightning starts the loading processes before it tells them the epoch.
-    fitting.data.batches.set_epoch(last_epoch + 1)
+    console.print(f"Resuming after epoch {int(last['epoch']) + 1}, step {last_step}.")
+    # Lightning starts the loading processes before it tells them the round.
+    fitting.batches.set_epoch(rounds)
     return False
 
 

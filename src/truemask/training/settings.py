@@ -7,6 +7,16 @@ from typing import Any, Literal
 
 from truemask.errors import UsageError
 
+_COUNTS = (
+    "max_epochs",
+    "max_steps",
+    "eval_interval",
+    "eval_iterations",
+    "save_interval",
+    "accumulate",
+    "patience",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
@@ -19,14 +29,24 @@ class TrainerSettings:
         max_epochs: passes over the training part.
         max_steps: optimiser steps.
         max_time: time for training and validation, as DD:HH:MM:SS, HH:MM:SS or MM:SS.
-        eval_interval: epochs between validations; `None` chooses it so that they cost about a tenth
-            of the time.
+        interval_unit: what `eval_interval` and `save_interval` count: passes over the training part
+            or optimiser steps.
+        eval_interval: epochs or steps between validations; `None` chooses it so that they cost
+            about a tenth of the time.
+        eval_iterations: images that a validation looks at, drawn once at random; `None` takes all.
+            The test takes all in any case.
+        save_interval: epochs or steps between checkpoints to resume from; `None` writes one at each
+            epoch, or with steps at each validation. The best weights are kept besides.
+        pictures: validation images whose prediction is kept as a picture at each validation.
+        accumulate: batches whose gradients make one optimiser step.
         patience: validations without a better score after which the training stops; `None` never
             stops early.
         monitor: what the best weights are best at.
         gradient_clip: largest norm of the gradient; `None` does not clip.
         average: largest decay of the exponential moving average of the weights, which is what is
             validated and kept; `None` keeps the weights themselves.
+        decay: which parameters the optimiser's weight decay shrinks: only "weights", of
+            convolutions, or "all", as PyTorch does by itself.
         precision: "auto" takes bfloat16 where the processor computes it natively, else 32 bits.
         accelerator: "auto" takes a CUDA device where there is one.
     """
@@ -34,19 +54,32 @@ class TrainerSettings:
     max_epochs: int | None = None
     max_steps: int | None = None
     max_time: str | int | None = None
+    interval_unit: Literal["epochs", "steps"] = "epochs"
     eval_interval: int | None = None
+    eval_iterations: int | None = None
+    save_interval: int | None = None
+    pictures: int = 0
+    accumulate: int = 1
     patience: int | None = 30
     monitor: Literal["validation_iou", "validation_loss"] = "validation_iou"
     gradient_clip: float | None = 5.0
     average: float | None = 0.999
+    decay: Literal["weights", "all"] = "weights"
     precision: Literal["auto", "bf16", 16, 32] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "max_steps", "eval_interval", "patience"):
+        for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"trainer.{name} must be at least 1, got {value}")
+        if self.pictures < 0:
+            raise UsageError(f"trainer.pictures must be 0 or more, got {self.pictures}")
+        if self.interval_unit == "steps" and self.eval_interval is None:
+            raise UsageError(
+                "trainer.interval_unit=steps needs trainer.eval_interval: give the steps between "
+                "validations"
+            )
         if self.average is not None and not 0 < self.average < 1:
             raise UsageError(f"trainer.average is a decay between 0 and 1, got {self.average}")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
@@ -90,9 +123,20 @@ class DataSettings:
 
     Attributes:
         dataset: a mapping whose `_target_` makes the parts.
-        batch_size: images a step.
+        labels: changes of the classes (`LabelEdits`: void, merge, ignore, keep, rest); `None` takes
+            them as the dataset has them.
+        split: a mapping whose `_target_` parts all samples anew (`Ratio`, `KFold`); `None` takes
+            the dataset's own parts.
+        subset: part -> samples, to take that many of a part, drawn at random.
+        resize: [height, width] to which all training images are brought, masks by the nearest
+            pixel; the model does the same to every image it is given. `None` leaves them.
+        evaluation_size: with `resize`, whether scores are of the masks at their own size, or of the
+            resized.
+        batch_size: images a batch.
         crop: [height, width] of the training images; "auto" keeps the shape of the images at about
-            240 x 320 pixels; `None` trains on whole images.
+            240 x 320 pixels, or with `resize` does not crop; `None` trains on whole images.
+        bucket: whether whole images of different sizes are put into batches by size, so that little
+            is padded.
         augmentation: name -> transform (`_target_`) or `None`, in order; they see image and mask
             together.
         scale: lowest and highest zoom before the crop.
@@ -100,26 +144,44 @@ class DataSettings:
         num_workers: processes that load; `None` chooses by the machine.
         cache: bytes of decoded samples to keep in memory, over all loading processes.
         normalization: "dataset" measures mean and deviation on the training part; "declared" takes
-            those that the dataset declares.
+            those that the dataset declares; a mapping {mean: [...], std: [...]} gives them, in
+            units of images scaled to [0, 1]. An encoder with trained weights brings its own.
         statistics: training images to measure at most.
     """
 
     dataset: Mapping[str, Any]
+    labels: Mapping[str, Any] | None = None
+    split: Mapping[str, Any] | None = None
+    subset: Mapping[str, int] | None = None
+    resize: list[int] | None = None
+    evaluation_size: Literal["native", "resized"] = "native"
     batch_size: int = 8
     crop: Literal["auto"] | list[int] | None = "auto"
+    bucket: bool = True
     scale: list[float] | None = None
     stretch: float = 1.0
     augmentation: Mapping[str, Any] | None = None
     num_workers: int | None = None
     cache: int = 1 << 30
-    normalization: Literal["dataset", "declared"] = "dataset"
+    normalization: Literal["dataset", "declared"] | Mapping[str, Any] = "dataset"
     statistics: int = 2000
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UsageError(f"data.batch_size must be at least 1, got {self.batch_size}")
-        if isinstance(self.crop, list) and (len(self.crop) != 2 or min(self.crop) < 1):
-            raise UsageError(f"data.crop must be [height, width] in pixels, got {self.crop}")
+        for name in ("crop", "resize"):
+            size = getattr(self, name)
+            if isinstance(size, list) and (len(size) != 2 or min(size) < 1):
+                raise UsageError(f"data.{name} must be [height, width] in pixels, got {size}")
+        if self.evaluation_size == "resized" and self.resize is None:
+            raise UsageError("data.evaluation_size=resized needs data.resize=[HEIGHT,WIDTH]")
+        for part, count in (self.subset or {}).items():
+            if type(count) is not int or count < 1:
+                raise UsageError(f"data.subset.{part} must be a number of images, got {count!r}")
+        if isinstance(self.normalization, Mapping) and set(self.normalization) != {"mean", "std"}:
+            raise UsageError(
+                "data.normalization must be dataset, declared, or {mean: [...], std: [...]}"
+            )
         if self.num_workers is not None and self.num_workers < 0:
             raise UsageError(f"data.num_workers must be 0 or more, got {self.num_workers}")
         for name, value in (self.augmentation or {}).items():

@@ -16,11 +16,12 @@ from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
 from truemask.data.cache import MemoryCache
 from truemask.data.statistics import Statistics, measure
 from truemask.data.transforms import RandomScaleCrop, Transform
-from truemask.datasets.sample import Parts
+from truemask.datasets.sample import Parts, SegmentationDataset
 from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec
 from truemask.labels import IGNORE_INDEX, LabelMap
 from truemask.models.segmenter import Network, Segmenter
+from truemask.training.opening import open_parts
 from truemask.training.settings import DataSettings, TrainerSettings
 
 CROP_PIXELS = 240 * 320
@@ -33,6 +34,9 @@ class Prepared:
 
     Attributes:
         parts: the data, the training part cached.
+        sizes: height and width of each training image where whole images of several sizes are put
+            into batches by size.
+        stride: what the height and the width of an input are multiples of.
         statistics: of the training part.
         data: the settings with every `auto` settled.
         trainer: likewise.
@@ -43,6 +47,8 @@ class Prepared:
     """
 
     parts: Parts
+    sizes: Sequence[tuple[int, int]] | None
+    stride: int
     statistics: Statistics
     spec: ImageSpec
     labels: LabelMap
@@ -80,7 +86,7 @@ def prepare(
     """
     data: DataSettings = settings(DataSettings, config["data"], key="data")
     trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
-    parts = open_parts(data.dataset, assignments=assignments)
+    parts, data = open_parts(data, assignments=assignments, seed=config["seed"], progress=progress)
     for name in ("train", "validation"):
         if name not in parts or len(parts[name]) == 0:
             raise UsageError(f"data.dataset has no {name} images: every training needs some")
@@ -92,6 +98,7 @@ def prepare(
     endless = bool(getattr(parts["train"], "endless", False))
     if endless:
         notes.append(f"Every epoch trains on {len(parts['train'])} new images.")
+    sizes = _sizes(parts["train"])
     train = parts["train"] if endless else MemoryCache(parts["train"], limit=limit * 3 // 4)
     validation = MemoryCache(parts["validation"], limit=limit // 4)
     statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
@@ -102,10 +109,6 @@ def prepare(
         )
     labels = train.labels
     spec = train.images
-    if images is not None:
-        spec = images
-    elif data.normalization == "dataset":
-        spec = replace(spec, mean=statistics.mean, std=statistics.std)
     for name in ("in_channels", "out_channels"):
         if name in config["model"]:
             raise UsageError(f"model.{name} follows from the data: leave it out")
@@ -114,12 +117,25 @@ def prepare(
         "in_channels": spec.channels,
         "out_channels": labels.num_logits,
     }
-    data = settle_data(data, statistics, stride=_stride(network), images=len(train), notes=notes)
+    settled = getattr(network_class(network), "saved_settings", None)
+    if images is not None and settled is not None:
+        network = settled(network)  # without the weights that it started from
+    shape = _shape(network)
+    stride = _stride(shape)
+    spec = images or _normalized(spec, data, statistics, shape, notes)
+    data = settle_data(data, statistics, stride=stride, images=len(train), notes=notes)
+    if len(train) // data.batch_size < trainer.accumulate and trainer.interval_unit == "epochs":
+        raise UsageError(
+            f"trainer.accumulate is {trainer.accumulate}, but an epoch has only "
+            f"{len(train) // data.batch_size} batches: lower it, or data.batch_size"
+        )
     trainer = settle_trainer(trainer, data, statistics, len(train), len(parts["validation"]))
-    if trainer.eval_interval != 1:
+    if trainer.interval_unit == "epochs" and trainer.eval_interval != 1:
         notes.append(f"Validation is after every {trainer.eval_interval} epochs.")
     return Prepared(
         parts=Parts({**parts.parts, "train": train, "validation": validation}, parts.notes),
+        sizes=sizes if data.crop is None and data.bucket else None,
+        stride=stride,
         statistics=statistics,
         spec=spec,
         labels=labels,
@@ -132,22 +148,33 @@ def prepare(
     )
 
 
-def open_parts(
-    dataset: Mapping[str, Any],
-    *,
-    assignments: Mapping[str, Sequence[str]] | None = None,
-    allow: frozenset[str] | None = None,
-) -> Parts:
-    """The parts that `data.dataset` describes."""
-    key = "data.dataset"
-    target = locate(str(dataset.get("_target_")), key=key, allow=allow)
-    # Generated data has no files that could come or go, so it takes no assignments.
-    takes = "assignments" in inspect.signature(target).parameters
-    given = {"assignments": assignments} if takes and assignments is not None else {}
-    parts = build(dataset, key=key, allow=allow, **given)
-    if not isinstance(parts, Parts):
-        raise UsageError(f"{key}._target_ must return Parts, not {type(parts).__name__}")
-    return parts
+def _sizes(part: SegmentationDataset) -> Sequence[tuple[int, int]] | None:
+    """The sizes of all samples where the dataset knows them and they differ."""
+    sizes: Sequence[tuple[int, int]] | None = getattr(part, "sizes", None)
+    return None if sizes is None or len(set(sizes)) < 2 else sizes
+
+
+def _normalized(
+    spec: ImageSpec,
+    data: DataSettings,
+    statistics: Statistics,
+    network: nn.Module,
+    notes: list[str],
+) -> ImageSpec:
+    """What the images mean: with the statistics that are asked for, or that the weights need."""
+    if isinstance(data.normalization, Mapping):
+        try:
+            mean, std = tuple(data.normalization["mean"]), tuple(data.normalization["std"])
+            return replace(spec, mean=mean, std=std)
+        except (TypeError, UsageError) as error:
+            raise UsageError(f"data.normalization: {error}") from error
+    trained = getattr(network, "normalization", None)
+    if trained is not None:
+        notes.append("Images are normalised as the encoder's trained weights saw them.")
+        return replace(spec, mean=trained[0], std=trained[1])
+    if data.normalization == "dataset":
+        return replace(spec, mean=statistics.mean, std=statistics.std)
+    return spec
 
 
 def network_class(network: Mapping[str, Any]) -> type[nn.Module]:
@@ -164,12 +191,17 @@ def network_class(network: Mapping[str, Any]) -> type[nn.Module]:
     return found
 
 
-def _stride(network: Mapping[str, Any]) -> int:
+def _shape(network: Mapping[str, Any]) -> nn.Module:
+    """The network without memory for its weights, to ask what it takes."""
     # A class of the user's may compute when it is built, which meta tensors forbid.
     with torch.device("meta" if network["_target_"] in NETWORKS else "cpu"):
         made = _network(network)
     Segmenter(network=made, images=RGB)  # refuses what does not follow the protocol
-    sizes = cast(Network, made)
+    return made
+
+
+def _stride(network: nn.Module) -> int:
+    sizes = cast(Network, network)
     height, _ = sizes.input_size(1, 1)
     return int(height) if sizes.output_size(height, height) == (height, height) else 1
 
@@ -187,7 +219,9 @@ def settle_data(
         notes.append("Whole images are trained on: data.scale and data.stretch are not used.")
     tallest = max(height for height, _ in statistics.sizes)
     widest = max(width for _, width in statistics.sizes)
-    if crop == "auto":
+    if crop == "auto" and data.resize is not None:
+        crop = None
+    elif crop == "auto":
         height, width = statistics.median_size
         shrink = min(1.0, math.sqrt(CROP_PIXELS / (height * width)))
         crop = [
@@ -221,6 +255,7 @@ def settle_trainer(
         return trainer
     height, width = statistics.median_size
     crop = data.crop if isinstance(data.crop, list) else [height, width]
+    # Statistics are of the training images; a model that resizes does so in validation too.
     cost = validation_images * height * width / 3
     budget = images * crop[0] * crop[1] / 10
     return replace(trainer, eval_interval=max(1, round(cost / budget)))
@@ -289,7 +324,12 @@ def make_transforms(data: DataSettings, labels: LabelMap) -> list[Transform]:
 
 def make_model(prepared: Prepared) -> Segmenter:
     """The model with fresh weights; seed PyTorch before."""
-    return Segmenter(network=_network(prepared.network), images=prepared.spec)
+    resize = prepared.data.resize
+    return Segmenter(
+        network=_network(prepared.network),
+        images=prepared.spec,
+        size=None if resize is None else (resize[0], resize[1]),
+    )
 
 
 def _network(network: Mapping[str, Any]) -> nn.Module:

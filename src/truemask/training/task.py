@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,14 @@ class ConfusionTotal(Metric):
         """(K, K) int64."""
         matrix: Tensor = self.matrix
         return matrix
+
+
+class Prediction(NamedTuple):
+    """A validation image (C, H, W), its mask and what is predicted, (H, W) class ids each."""
+
+    image: Tensor
+    truth: Tensor
+    ids: Tensor
 
 
 class Limits:
@@ -105,8 +113,12 @@ def _tensors(model: nn.Module) -> list[Tensor]:
     return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
 
-def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weights, which decay, and biases and normalisations, which do not."""
+def parameter_groups(
+    model: nn.Module, *, decay: Literal["weights", "all"] = "weights"
+) -> list[dict[str, Any]]:
+    """Weights, which decay, and biases and normalisations, which do not; or all in one group."""
+    if decay == "all":
+        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": weights}]
@@ -114,7 +126,24 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 class SegmentationTask(LightningModule):
-    """Trains a `Segmenter`; what is validated and kept is the average of its weights, if any."""
+    """Trains a `Segmenter`; what is validated and kept is the average of its weights, if any.
+
+    Lightning's epoch is a round of batches here, from one possible validation to the next.
+
+    Args:
+        model: with fresh weights.
+        loss: of logits and class ids.
+        labels: classes.
+        make_optimizer: from parameter groups.
+        schedule: from progress to a factor on the learning rate.
+        limits: when the training is over.
+        epoch_of: from a round and a batch in it to the epoch.
+        average: largest decay of the moving average of the weights, or `None`.
+        gradient_clip: largest norm of the gradient, or `None`.
+        decay: which parameters weight decay shrinks.
+        pictures: predictions to keep of each validation.
+        seed: of dropout.
+    """
 
     def __init__(
         self,
@@ -125,8 +154,11 @@ class SegmentationTask(LightningModule):
         make_optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         schedule: Schedule,
         limits: Limits,
+        epoch_of: Callable[[int, int], int],
         average: float | None,
         gradient_clip: float | None,
+        decay: Literal["weights", "all"] = "weights",
+        pictures: int = 0,
         seed: int,
     ) -> None:
         super().__init__()
@@ -136,11 +168,15 @@ class SegmentationTask(LightningModule):
         self.make_optimizer = make_optimizer
         self.schedule = schedule
         self.limits = limits
+        self.epoch_of = epoch_of
+        self.decay = decay
+        self.pictures = pictures
         self.gradient_clip = gradient_clip
         self.seed = seed
         self.averaged = None if average is None else WeightAverage(model, cap=average)
         self.confusion = ConfusionTotal(labels)
         self.seconds = 0.0
+        self._averaged_step = 0
         self._clock = time.monotonic()
 
     @property
@@ -166,15 +202,16 @@ class SegmentationTask(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser over the trained weights."""
-        return self.make_optimizer(parameter_groups(self.model))
+        return self.make_optimizer(parameter_groups(self.model, decay=self.decay))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, and the random numbers of dropout, by the address of the step."""
-        factor = self.schedule(Progress(self.global_step, self.current_epoch, self.fraction))
+        epoch = self.epoch_of(self.current_epoch, batch_idx)
+        factor = self.schedule(Progress(self.global_step, epoch, self.fraction))
         for group in self.trainer.optimizers[0].param_groups:
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
-        torch.manual_seed(address_seed(self.seed, self.global_step))
+        torch.manual_seed(address_seed(self.seed, self.current_epoch, batch_idx))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of a batch."""
@@ -188,18 +225,23 @@ class SegmentationTask(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Average after each optimiser step."""
-        if self.averaged is not None:
+        if self.averaged is not None and self.global_step > self._averaged_step:
+            self._averaged_step = self.global_step
             self.averaged.update(self.model, step=self.global_step)
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
         self.confusion.reset()
         self.validation_losses: list[Tensor] = []
+        self.predictions: list[Prediction] = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one image, whole and at its own size."""
         logits = image_logits(self.kept, batch.images[0])[None]
-        self.confusion.update(batch.masks, self.labels.decode(logits))
+        ids = self.labels.decode(logits)
+        self.confusion.update(batch.masks, ids)
+        if batch_idx < self.pictures:
+            self.predictions.append(Prediction(batch.images[0], batch.masks[0], ids[0]))
         self.validation_losses.append(self.loss(logits, batch.masks).detach())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -209,4 +251,5 @@ class SegmentationTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The inverse."""
         self.seconds = float(checkpoint["truemask_seconds"])
+        self._averaged_step = int(checkpoint["global_step"])
         self._clock = time.monotonic()

@@ -20,16 +20,25 @@ from truemask.models.tiling import image_logits
 from truemask.per_image import Evaluation, save_parts
 from truemask.results import PartResult
 from truemask.runs import Run, RunSample
+from truemask.training.opening import open_parts
 from truemask.training.settings import DataSettings
-from truemask.training.setup import make_loss, open_parts, settings, uses_gpu
+from truemask.training.setup import make_loss, settings, uses_gpu
 
-DATASETS = frozenset({"truemask.datasets.folder.folder", "truemask.datasets.textures.textures"})
+DATASETS = frozenset(
+    f"truemask.datasets.{name}.{name}"
+    for name in (
+        "bdd100k", "bsds500", "camvid", "carvana", "cityscapes", "folder", "gta5", "oxford_pet",
+        "textures", "voc",
+    )
+)  # fmt: skip
 """What the configuration of a run may build to evaluate it: anybody may have written it."""
 
 LOSSES = frozenset(
     f"truemask.losses.{name}"
     for name in ("CrossEntropy", "BinaryCrossEntropy", "Focal", "Dice", "MeanSquaredError", "Sum")
 )
+
+SPLITS = frozenset({"truemask.data.splits.Ratio", "truemask.data.splits.KFold"})
 
 _SHOWN = 4
 """Best, worst and training images that a run keeps pictures of, each."""
@@ -96,10 +105,11 @@ def evaluate_run(
     """
     bundle = run.load_bundle(allow=allow)
     data: DataSettings = settings(DataSettings, config["data"], key="data")
-    parts = open_parts(
-        data.dataset,
+    parts, data = open_parts(
+        data,
         assignments=None if other_data else run.splits or None,
-        allow=DATASETS | set(allow),
+        seed=config["seed"],
+        allow=DATASETS | SPLITS | set(allow),
     )
     if split is None:
         split = "test" if "test" in parts else "validation"

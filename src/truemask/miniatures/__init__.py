@@ -1,0 +1,1 @@
+"""Tiny generated copies of published datasets, in their exact layout on disk."""

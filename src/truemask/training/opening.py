@@ -1,0 +1,155 @@
+"""The parts of the data as its settings describe them: opened, parted, relabelled, resized."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from truemask.build import build, check_settings, locate
+from truemask.data.label_edits import (
+    LabelEdits,
+    Relabelled,
+    count_classes,
+    edit_labels,
+    settle_keep,
+)
+from truemask.data.randomness import epoch_order
+from truemask.data.splits import assign, refuse_overlap, resplit
+from truemask.data.views import View, resized
+from truemask.datasets.sample import Parts, SegmentationDataset
+from truemask.errors import UsageError
+from truemask.labels import LabelMap
+from truemask.training.settings import DataSettings
+
+Assignments = Mapping[str, Sequence[str]]
+"""Part -> names of the samples of a saved split."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of things done and of all."""
+
+
+def open_parts(
+    data: DataSettings,
+    *,
+    assignments: Assignments | None = None,
+    seed: int = 0,
+    allow: frozenset[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Parts, DataSettings]:
+    """The parts that `data` describes.
+
+    Training images are resized where `data.resize` says so, the others by `data.evaluation_size`.
+
+    Args:
+        data: the settings.
+        assignments: a saved split, which is taken as it is.
+        seed: of `data.subset`.
+        allow: targets that may be built; `None` allows all.
+        progress: called while masks are read.
+
+    Returns:
+        The parts, and the settings with `labels.keep` by name.
+
+    Raises:
+        UsageError: the data or a setting cannot be used.
+    """
+    parts = _open(data, assignments, allow)
+    if data.split is not None or assignments is not None:
+        parts = _part(data, parts, assignments, allow, progress)
+    if data.subset is not None and assignments is None:
+        parts = _subset(data.subset, parts, seed)
+    refuse_overlap(parts)
+    labels, data, notes = _edit(data, parts, progress)
+    made = {name: _finish(part, name, data, labels) for name, part in parts.items()}
+    return Parts(made, (*parts.notes, *notes)), data
+
+
+def _open(
+    data: DataSettings, assignments: Assignments | None, allow: frozenset[str] | None
+) -> Parts:
+    key = "data.dataset"
+    target = locate(str(data.dataset.get("_target_")), key=key, allow=allow)
+    given: dict[str, Any] = {}
+    if "assignments" in inspect.signature(target).parameters and data.split is None:
+        given["assignments"] = assignments
+    parts = build(data.dataset, key=key, allow=allow, **given)
+    if not isinstance(parts, Parts):
+        raise UsageError(f"{key}._target_ must return Parts, not {type(parts).__name__}")
+    return parts
+
+
+def _is_endless(parts: Parts) -> bool:
+    return any(getattr(part, "endless", False) for part in parts.values())
+
+
+def _part(
+    data: DataSettings,
+    parts: Parts,
+    assignments: Assignments | None,
+    allow: frozenset[str] | None,
+    progress: Progress | None,
+) -> Parts:
+    """All samples in other parts: those of a saved split, or of `data.split`."""
+    if _is_endless(parts):
+        if data.split is not None:
+            raise UsageError("data.split: these samples are generated, and cannot be parted anew")
+        return parts
+    notes = tuple(note for note in parts.notes if note not in parts.division)
+    if assignments is None:
+        rule = build(data.split or {}, key="data.split", allow=allow)
+        made = resplit(parts, rule, progress=progress)
+        how = f"come from {type(rule).__name__} (data.split)"
+    elif {name: list(part.names) for name, part in parts.items()} == dict(assignments):
+        return parts
+    else:
+        pool = View.of(parts.values())
+        made = {name: pool.take(places) for name, places in assign(pool, assignments).items()}
+        how = "are those of the saved split"
+    sizes = ", ".join(f"{len(part)} {name}" for name, part in made.items())
+    return Parts(made, (*notes, f"The parts ({sizes}) {how}."))
+
+
+def _subset(subset: Mapping[str, int], parts: Parts, seed: int) -> Parts:
+    if _is_endless(parts):
+        raise UsageError("data.subset: these samples are generated: give their number instead")
+    made: dict[str, SegmentationDataset] = dict(parts)
+    notes = []
+    for name, count in subset.items():
+        if name not in parts:
+            raise UsageError(
+                f"data.subset.{name}: this data has no such part (it has {', '.join(parts)})"
+            )
+        if count < len(parts[name]):
+            chosen = sorted(epoch_order(len(parts[name]), seed=seed, epoch=0)[:count])
+            notes.append(f"{count} of {len(parts[name])} {name} images are used (data.subset).")
+            made[name] = View.of([parts[name]]).take(chosen)
+    return Parts(made, (*parts.notes, *notes))
+
+
+def _edit(
+    data: DataSettings, parts: Parts, progress: Progress | None
+) -> tuple[LabelMap, DataSettings, list[str]]:
+    before = next(iter(parts.values())).labels
+    if data.labels is None:
+        return before, data, []
+    check_settings(LabelEdits, data.labels, key="data.labels")
+    edits = LabelEdits(**data.labels)
+    if isinstance(edits.keep, int):
+        if "train" not in parts:
+            raise UsageError(
+                "data.labels.keep counts the pixels of the training part, which this data lacks: "
+                "name the classes instead"
+            )
+        edits = settle_keep(before, edits, count_classes(parts["train"], progress=progress))
+    after = edit_labels(before, edits)
+    settled = {key: value for key, value in asdict(edits).items() if value is not None}
+    note = f"The classes are {', '.join(after.names)} (data.labels)."
+    return after, replace(data, labels=settled), [note]
+
+
+def _finish(
+    part: SegmentationDataset, name: str, data: DataSettings, labels: LabelMap
+) -> SegmentationDataset:
+    if data.resize is not None and (name == "train" or data.evaluation_size == "resized"):
+        part = resized(part, (data.resize[0], data.resize[1]))
+    return part if part.labels == labels else Relabelled(dataset=part, labels=labels)
