@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks import loading
 from benchmarks.ratio import Ratio, compare
 from truemask.datasets.textures import gaussian_taps, textures
 from truemask.losses import CrossEntropy, Dice, Sum
@@ -93,6 +94,7 @@ def main() -> None:
     """Run all."""
     for benchmark in (texture_batch, texture_batch_absolute, bootstrap, training_step):
         print(benchmark(), flush=True)
+    loading.main()
 
 
 if __name__ == "__main__":

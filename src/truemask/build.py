@@ -108,7 +108,8 @@ def check_settings(
     for name in settings:
         if name not in names and not open_ended:
             raise UsageError(
-                f"{key} has no setting {name!r}{nearest(name, names)} (it has {', '.join(names)})"
+                f"{key} has no setting {name!r}{nearest(name, names)} "
+                f"(it has {', '.join(names) or 'none'})"
             )
     for name in names:
         if (

@@ -69,10 +69,13 @@ def _open(
 ) -> Parts:
     key = "data.dataset"
     target = locate(str(data.dataset.get("_target_")), key=key, allow=allow)
+    # What a run has read is on disk; somebody else's must not make this machine fetch anything.
+    again = allow is not None or assignments is not None
+    dataset = {k: v for k, v in data.dataset.items() if not (again and k == "download")}
     given: dict[str, Any] = {}
     if "assignments" in inspect.signature(target).parameters and data.split is None:
         given["assignments"] = assignments
-    parts = build(data.dataset, key=key, allow=allow, **given)
+    parts = build(dataset, key=key, allow=allow, **given)
     if not isinstance(parts, Parts):
         raise UsageError(f"{key}._target_ must return Parts, not {type(parts).__name__}")
     return parts
