@@ -52,11 +52,13 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
 MAX_PARAMETERS = 1_000_000_000
 """The most numbers that a network of a bundle may hold: ten times the largest U-Net in use."""
 
+MAX_SIDE = 8192
+"""The most pixels a side that a model may bring its images to."""
+
 # A description has a few KB and a network hundreds of tensors; far beyond that it is an attack.
 _MAX_DESCRIPTION_BYTES = 4_000_000
 _MAX_TENSORS = 10_000
 _MAX_CHANNELS = 4096
-_MAX_SIDE = 8192
 _KEYS = ("format", "truemask", "network", "images", "size", "labels")
 _DTYPES = {
     torch.float32: "F32",
@@ -295,9 +297,9 @@ def _size(value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
     sides = value if isinstance(value, list) else []
-    if len(sides) != 2 or not all(type(side) is int and 0 < side <= _MAX_SIDE for side in sides):
+    if len(sides) != 2 or not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
         raise UsageError(
-            f"size is {value!r}, but must be null, or height and width up to {_MAX_SIDE}"
+            f"size is {value!r}, but must be null, or height and width up to {MAX_SIDE}"
         )
     return sides[0], sides[1]
 

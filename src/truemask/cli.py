@@ -325,6 +325,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         config["data"]["dataset"].get(key) != before["data"]["dataset"].get(key)
         for key in ("_target_", "root")
     )
+    parted = [word for word in options.words if word.startswith(("data.split", "data.subset"))]
+    if parted and not other_data:
+        raise UsageError(f"{parted[0]!r} changes nothing here: the run's own data keeps its parts")
+    for key in ("split", "subset"):  # the run's are for its own data
+        if other_data and not any(word.startswith(f"data.{key}") for word in parted):
+            config["data"][key] = None
     split, result, evaluation = evaluate_run(
         run,
         split=options.split,

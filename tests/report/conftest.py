@@ -96,6 +96,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
                     "class_shares": {name: 1 / classes for name in names},
                     "median_size": [360, 480],
                     "best_epoch": epochs // 2,
+                    "best_step": 10 * (epochs // 2) + 10,
                     "seconds": 1201.5,
                     "stopped": "the time given is used",
                 },

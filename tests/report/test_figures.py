@@ -100,12 +100,12 @@ def test_a_confusion_matrix_worked_by_hand():
 
 def test_curves_count_epochs_from_one_and_mark_the_best():
     history = [{"epoch": str(e), "step": str(e), "train_loss": str(e)} for e in range(4)]
-    (loss,) = draw_curves(history, best_epoch=2)
+    (loss,) = draw_curves(history, best_step=2)
     assert "epoch 1 · training 0<" in loss.drawing
     assert loss.drawing.count('class="mark"') == 1
     assert last_epoch(history) == 4
     assert last_epoch([]) == 0
-    (unmarked,) = draw_curves(history, best_epoch=None)
+    (unmarked,) = draw_curves(history, best_step=None)
     assert 'class="mark"' not in unmarked.drawing
 
 
@@ -113,5 +113,5 @@ def test_several_validations_in_an_epoch_are_told_apart_by_their_steps():
     history = [
         {"epoch": "0", "step": str(s), "train_loss": "1", "validation_iou": "nan"} for s in (5, 9)
     ]
-    (loss,) = draw_curves(history, best_epoch=None)
+    (loss,) = draw_curves(history, best_step=None)
     assert "step 9 · training 1<" in loss.drawing

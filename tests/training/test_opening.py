@@ -1,5 +1,7 @@
 """The parts of the data as the settings describe them, on a miniature."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from truemask.cli import main
 from truemask.compose import compose_config
 from truemask.data.collate import collate
 from truemask.datasets import voc as voc_module
@@ -19,6 +22,7 @@ from truemask.runs import Run
 from truemask.training.fit import train
 from truemask.training.opening import open_parts
 from truemask.training.settings import DataSettings
+from truemask.training.setup import prepare
 from truemask.training.testing import evaluate_run
 
 
@@ -29,7 +33,7 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def opened(voc: dict[str, Any], **settings: Any) -> tuple[Parts, DataSettings]:
-    return open_parts(DataSettings(dataset=voc, **settings))
+    return open_parts(DataSettings(dataset=voc, **settings), training=True, fetch=True)
 
 
 def names_of(parts: Parts) -> dict[str, list[str]]:
@@ -93,6 +97,8 @@ def test_training_images_are_resized_and_the_others_where_it_is_asked_for(voc) -
     assert native["train"][0].mask.shape == resized["train"][0].mask.shape == (32, 48)
     assert native["validation"][0].mask.shape != (32, 48)
     assert resized["validation"][0].mask.shape == (32, 48)
+    judged, _ = open_parts(DataSettings(dataset=voc, resize=[32, 48]))
+    assert judged["train"][0].mask.shape != (32, 48)
 
 
 def test_some_of_a_part_are_the_same_every_time(voc) -> None:
@@ -110,6 +116,10 @@ def test_some_of_a_part_are_the_same_every_time(voc) -> None:
         ({"split": {"_target_": "truemask.data.splits.Ratio", "group": "city"}}, "city"),
         ({"resize": [0, 5]}, r"data\.resize must be"),
         ({"evaluation_size": "resized"}, r"needs data\.resize"),
+        ({"resize": [32, 32], "crop": [16, 16]}, r"data\.crop and data\.resize exclude"),
+        ({"resize": [9000, 32]}, r"data\.resize may be up to 8192"),
+        ({"labels": {"merge": {"x": [[1]]}}}, r"data\.labels\.merge\.x must be names"),
+        ({"labels": {"merge": {1: ["cat"]}}}, r"data\.labels\.merge\.1 must be names"),
     ],
 )
 def test_what_cannot_be_is_one_line(voc, settings, message) -> None:
@@ -133,7 +143,7 @@ def test_a_run_that_exists_fetches_nothing(voc, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(AssertionError):
         opened(asking)
     with pytest.raises(UsageError, match="2007"):
-        open_parts(DataSettings(dataset=asking), allow=frozenset({voc["_target_"]}))
+        open_parts(DataSettings(dataset=asking))
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +206,41 @@ def test_by_attribute_there_are_scores_with_intervals(tmp_path: Path) -> None:
         low, high = group.intervals["iou"]
         assert group.iou is not None
         assert low <= group.iou <= high
+
+
+def test_whole_images_share_batches_by_size_padded_to_the_stride(voc) -> None:
+    config = compose_config(["experiment=edges/weighted", f"data.dataset.root={voc['root']}"])
+    prepared = prepare(config)
+    train_part = prepared.parts["train"]
+    assert prepared.sizes is not None
+    assert list(prepared.sizes) == [
+        sample.mask.shape for sample in map(train_part.__getitem__, range(28))
+    ]
+    assert prepared.stride == 16
+    assert prepare({**config, "data": {**config["data"], "bucket": False}}).sizes is None
+
+
+def test_on_other_data_the_run_s_own_parts_do_not_hold(
+    voc, small_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.path, folder)
+    config = Run(folder).config
+    config["data"]["subset"] = {"validation": 1}
+    Run(folder).write_config(config)
+    other = shutil.copytree(voc["root"], tmp_path / "other")
+    words = ["evaluate", str(folder), "--split", "validation", "--json"]
+    assert main([*words, f"data.dataset.root={other}"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 20
+    assert main([*words, "data.subset={validation: 3}", f"data.dataset.root={other}"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 3
+    assert main([*words, "data.subset={validation: 3}"]) == 2
+    assert "keeps its parts" in capsys.readouterr().err
+
+
+def test_a_run_without_its_split_is_not_resumed(small_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run.path, folder)
+    shutil.rmtree(folder / "splits")
+    with pytest.raises(UsageError, match="splits is missing"):
+        train(small_run.config, console=Console(quiet=True), resume=Run(folder))

@@ -108,6 +108,8 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     one = run_steps(tmp_path / "one", *words, "data.batch_size=8", "trainer.accumulate=1")
     many = run_steps(tmp_path / "many", *words, "data.batch_size=2", "trainer.accumulate=4")
     first, second = (load_file(x.bundle_folder / "model.safetensors") for x in (one, many))
+    losses = [[float(row["train_loss"]) for row in rows_of(run)] for run in (one, many)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=1e-4, atol=1e-6)
 
@@ -130,12 +132,49 @@ def test_all_parameters_decay_where_it_is_asked_for(tmp_path: Path) -> None:
         assert states["all"][name].abs().sum() < kept.abs().sum() or not kept.any()
 
 
+def test_a_raised_limit_goes_on_alike_with_and_without_workers(tmp_path: Path) -> None:
+    runs = []
+    for workers in (0, 2):
+        run = run_steps(tmp_path / str(workers), "trainer.max_steps=5")
+        words = ["trainer.max_steps=9", f"data.num_workers={workers}"]
+        train(resume_config(run.config, words), console=Console(quiet=True), resume=run)
+        runs.append(run)
+    first, second = (load_file(x.bundle_folder / "model.safetensors") for x in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_interrupt_on_the_last_batch_of_a_round_keeps_its_validation(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_batch = Recorder.on_train_batch_end
+
+    def interrupting(self, trainer, pl_module, outputs, batch, batch_idx):
+        if pl_module.global_step == 4 and batch_idx == trainer.num_training_batches - 1:
+            self.interrupted.set()
+        after_batch(self, trainer, pl_module, outputs, batch, batch_idx)
+
+    monkeypatch.setattr(Recorder, "on_train_batch_end", interrupting)
+    run = run_steps(tmp_path)
+    monkeypatch.undo()
+    assert [row["validation_iou"] for row in rows_of(run)][1] == rows_of(finished)[1][
+        "validation_iou"
+    ]
+    train(resume_config(run.config, []), console=Console(quiet=True), resume=run)
+    assert [r["validation_loss"] for r in rows_of(run)] == [
+        r["validation_loss"] for r in rows_of(finished)
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["trainer.eval_interval=null"], "interval_unit=steps needs trainer.eval_interval"),
         (["trainer.accumulate=0"], r"trainer\.accumulate must be at least 1"),
         (["trainer.pictures=-1"], r"trainer\.pictures must be 0 or more"),
+        (
+            ["trainer.accumulate=9", "trainer.max_epochs=1", "trainer.max_steps=null"],
+            "there would be no step",
+        ),
         (
             ["trainer.interval_unit=epochs", "trainer.accumulate=9"],
             "accumulate is 9, but an epoch has only 5 batches",

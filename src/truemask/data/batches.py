@@ -70,9 +70,11 @@ class EpochBatches(Sampler[list[Address]]):
         return self.round_batches
 
     def __iter__(self) -> Iterator[list[Address]]:
+        # Once, as loading processes ask for batches ahead while the round may be set anew.
+        first = self.round * self.round_batches
         epoch, batches = -1, list[list[int]]()
-        for batch in range(self.round_batches):
-            now, place = divmod(self.round * self.round_batches + batch, self.epoch_batches)
+        for batch in range(first, first + self.round_batches):
+            now, place = divmod(batch, self.epoch_batches)
             if now != epoch:
                 epoch, batches = now, self._batches(now)
             yield [(epoch, index) for index in batches[place]]

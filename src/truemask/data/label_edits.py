@@ -54,6 +54,8 @@ class LabelEdits:
             key = f"data.labels.merge.{target}"
             if not isinstance(members, list | tuple) or not members:
                 raise UsageError(f"{key} must be a list of classes, got {members!r}")
+            if not all(isinstance(name, str) for name in (target, *members)):
+                raise UsageError(f"{key} must be names, got {members!r}: put numbers in quotes")
             _refuse_twice(members, key)
             for name in {target, *members}:
                 if seen.setdefault(name, target) != target:

@@ -240,6 +240,8 @@ def resplit(
     if keep and "test" not in parts and isinstance(split, Ratio):
         raise UsageError("data.split.keep_test: this data has no test part of its own")
     kept = {"test": parts["test"]} if keep and "test" in parts else {}
+    if kept and len(parts) == 1:
+        raise UsageError("data.split.keep_test: this data has nothing but a test part")
     pool = View.of(part for name, part in parts.items() if name not in kept)
     chosen = split(pool, progress=progress)
     times = Counter(index for members in chosen.values() for index in members)

@@ -48,7 +48,9 @@ _ARCHIVES: dict[Year, tuple[str, ...]] = {"2007": ("2007", "2007-test"), "2012":
 _LISTS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def voc(root: Path | str, *, year: Year = "2012", download: bool = False) -> Parts:
+def voc(
+    root: Path | str, *, year: Year = "2012", test: bool = True, download: bool = False
+) -> Parts:
     """Open PASCAL VOC: its list "train" trains, "val" validates; that of 2007 has a test part too.
 
     Each sample has the attribute `year`, in which its photo entered the challenge.
@@ -56,6 +58,7 @@ def voc(root: Path | str, *, year: Year = "2012", download: bool = False) -> Par
     Args:
         root: the folder that holds `VOCdevkit`, `VOCdevkit` itself, or `VOC2012` itself.
         year: of the challenge. The masks of the test of 2012 were never published.
+        test: whether the test part of 2007 is used where it is there.
         download: fetch what is missing, into `root/VOCdevkit`, and check it; 2 GB for 2012, 0.9 GB
             for 2007. Nothing is fetched where all is there.
 
@@ -66,24 +69,24 @@ def voc(root: Path | str, *, year: Year = "2012", download: bool = False) -> Par
     if str(year) not in _ARCHIVES:
         raise UsageError(f"year is {year!r}; allowed are {' and '.join(_ARCHIVES)}")
     root = Path(root)
-    if download and not _is_whole(root, year):
+    if download and not _is_whole(root, year, test=test):
         with terminal_progress() as progress:
-            for key in _ARCHIVES[year]:
+            for key in _ARCHIVES[year][: 2 if test else 1]:
                 known = DATASET_YEAR_DICT[key]
                 archive = Archive(url=known["url"], md5=known["md5"])
                 fetch(archive, root, progress=progress)
-    return _open(root, year)
+    return _open(root, year, test=test)
 
 
-def _is_whole(root: Path, year: Year) -> bool:
+def _is_whole(root: Path, year: Year, *, test: bool) -> bool:
     """Whether every file of every list is there, so that nothing needs to be fetched."""
     try:
-        return len(_open(root, year)) == (3 if year == "2007" else 2)
+        return len(_open(root, year, test=test)) == (3 if year == "2007" and test else 2)
     except UsageError:
         return False
 
 
-def _open(root: Path, year: Year) -> Parts:
+def _open(root: Path, year: Year, *, test: bool) -> Parts:
     layout = f"VOCdevkit/VOC{year}/{{ImageSets/Segmentation,JPEGImages,SegmentationClass}}/"
     source = (
         f"http://host.robots.ox.ac.uk/pascal/VOC/voc{year}/ (free, no registration), or let "
@@ -100,13 +103,13 @@ def _open(root: Path, year: Year) -> Parts:
     )
     for folder in ("JPEGImages", "SegmentationClass"):
         require_folder(home / folder, dataset=dataset, source=source, layout=layout)
-    pairs, notes = _pairs(home, year)
+    pairs, notes = _pairs(home, year, test=test)
     return own_parts(
         pairs, LABELS, root=home, layout=layout, how="are those of its lists", notes=notes
     )
 
 
-def _pairs(home: Path, year: Year) -> tuple[list[Pair], list[str]]:
+def _pairs(home: Path, year: Year, *, test: bool) -> tuple[list[Pair], list[str]]:
     def mask(name: str) -> Path:
         return home / "SegmentationClass" / f"{name}.png"
 
@@ -114,7 +117,7 @@ def _pairs(home: Path, year: Year) -> tuple[list[Pair], list[str]]:
     notes: list[str] = []
     for listed, part in _LISTS.items():
         path = home / "ImageSets" / "Segmentation" / f"{listed}.txt"
-        if part == "test" and (year != "2007" or not path.is_file()):
+        if part == "test" and (year != "2007" or not test or not path.is_file()):
             continue
         names = read_list(path)
         if part == "test" and not any(mask(name).is_file() for name in names):

@@ -130,7 +130,7 @@ def read_content(run: Run) -> Content:
         training=training,
         loss=formats.construction(loss) if loss is not None else None,
         class_rows=_class_rows(loss, training, labels),
-        charts=read(lambda: draw_curves(history, best_epoch=training.get("best_epoch")), []),
+        charts=read(lambda: draw_curves(history, best_step=training.get("best_step")), []),
         confusion=confusion,
         confused=largest_confusions(confusion, most=8),
         findings=[

@@ -20,19 +20,19 @@ class Chart:
     drawing: Markup
 
 
-def draw_curves(history: Sequence[Mapping[str, str]], *, best_epoch: Any) -> list[Chart]:
+def draw_curves(history: Sequence[Mapping[str, str]], *, best_step: Any) -> list[Chart]:
     """Losses, validation scores and learning rate; a chart without a value is left out.
 
     Args:
         history: the rows of history.csv, epochs counted from 0.
-        best_epoch: the epoch to mark, counted from 0; anything else marks none.
+        best_step: the step to mark; anything else marks none.
 
     Raises:
         UsageError: the table is damaged.
     """
     epochs = [_cell(row, "epoch") for row in history]
     steps = [_cell(row, "step") for row in history]
-    marked = max((i for i, epoch in enumerate(epochs) if epoch == best_epoch), default=None)
+    marked = next((i for i, step in enumerate(steps) if step == best_step), None)
     # Several validations in one epoch would stand above each other: their steps tell them apart.
     x_name, x = "epoch", [int(epoch) + 1 for epoch in epochs if epoch is not None]
     if any(a >= b for a, b in zip(x, x[1:], strict=False)):

@@ -37,7 +37,7 @@ class State:
         best_score: the monitored score of the best weights, higher is better.
         best_epoch: their epoch.
         best_step: the optimiser steps behind them.
-        rounds: rounds of batches done, from one possible validation to the next.
+        rounds: rounds of batches begun, from one possible validation to the next.
         evaluations_since_best: validations that brought nothing better.
         finished: why the training is over, or empty.
     """
@@ -106,7 +106,8 @@ class Recorder(Callback):
     ) -> None:
         """Add to the sums; ask for the end where a limit is reached."""
         assert isinstance(pl_module, SegmentationTask)
-        self._loss += outputs["loss"].detach()
+        # Lightning divides it, so that the gradients of accumulated batches add up to a mean.
+        self._loss += outputs["loss"].detach() * trainer.accumulate_grad_batches
         self._batches += 1
         self._images += len(batch.names)
         self._training_seconds = time.monotonic() - self._clock
@@ -116,7 +117,9 @@ class Recorder(Callback):
             trainer.should_stop = True
         elif self.interrupted.is_set():
             # A part of an epoch must not become the best: resuming goes through the epoch again.
-            trainer.check_val_every_n_epoch = 1 if self.state.best_epoch < 0 else _NEVER
+            # The last batch makes the round whole, and its validation is as ever.
+            if batch_idx + 1 < trainer.num_training_batches:
+                trainer.check_val_every_n_epoch = 1 if self.state.best_epoch < 0 else _NEVER
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -173,7 +176,8 @@ class Recorder(Callback):
         if self.state.finished or self.interrupted.is_set():
             trainer.should_stop = True
         whole_round = self._batches == trainer.num_training_batches
-        self.state.rounds = pl_module.current_epoch + whole_round
+        # Where Lightning goes on from a checkpoint that is written here, be the round whole or not.
+        self.state.rounds = pl_module.current_epoch + 1
         due = self._is_best or self.state.rounds % self.save_interval == 0 or trainer.should_stop
         if self.state.finished or (whole_round and due):
             trainer.save_checkpoint(self.run.last_checkpoint)
@@ -291,8 +295,9 @@ class ProgressBar(Callback):
         speed = recorder._images / max(1e-9, recorder._training_seconds)
         left = seconds / fraction * (1 - fraction) if fraction > 0 else math.nan
         epoch = pl_module.epoch_of(pl_module.current_epoch, batch_idx)
+        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
         figures = (
-            f"epoch {epoch + 1}  loss {float(outputs['loss']):.3f}  "
+            f"epoch {epoch + 1}  loss {loss:.3f}  "
             f"IoU {'-' if math.isnan(self._iou) else f'{self._iou:.3f}'}  {speed:.1f} images/s  "
             f"{_duration(left) if math.isfinite(left) else '-'} left"
         )

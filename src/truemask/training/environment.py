@@ -52,13 +52,21 @@ def describe_environment(
 
 
 def add_outcome(
-    run: Run, *, history: Sequence[dict[str, Any]], best_epoch: int, stopped: str
+    run: Run, *, history: Sequence[dict[str, Any]], best: tuple[int, int], stopped: str
 ) -> None:
-    """Add how the training went to the run's `environment.json`."""
+    """Add how the training went to the run's `environment.json`.
+
+    Args:
+        run: the run.
+        history: its rows.
+        best: epoch and step of the kept weights.
+        stopped: why it ended.
+    """
     environment = run.environment
     speeds = sorted(row["images_per_second"] for row in history)
     environment["training"] |= {
-        "best_epoch": best_epoch,
+        "best_epoch": best[0],
+        "best_step": best[1],
         "epochs": history[-1]["epoch"] + 1,
         "steps": history[-1]["step"],
         "seconds": round(history[-1]["seconds"], 1),

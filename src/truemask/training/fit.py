@@ -60,6 +60,10 @@ def train(config: Mapping[str, Any], *, console: Console, resume: Run | None = N
         UsageError: the data or a setting cannot be used, or the memory does not suffice.
         JobFailed: the training was ended from outside, or never reached a validation.
     """
+    if resume is not None and not resume.splits:
+        raise UsageError(
+            f"{resume.path / 'splits'} is missing, which says what the run trains on: train again"
+        )
     with console.status("Reading the data") as status:
         prepared = prepare(
             config,
@@ -81,7 +85,8 @@ def train(config: Mapping[str, Any], *, console: Console, resume: Run | None = N
     if state.best_epoch < 0:
         raise JobFailed(f"{run.path}: the training ended before its first validation")
     stopped = "you stopped it" if recorder.interrupted.is_set() else state.finished
-    add_outcome(run, history=state.history, best_epoch=state.best_epoch, stopped=stopped)
+    best = (state.best_epoch, state.best_step)
+    add_outcome(run, history=state.history, best=best, stopped=stopped)
     # From the files that were just saved: no other weights can be tested than those shipped.
     bundle = load_bundle(
         run.bundle_folder, allow={str(prepared.network["_target_"]): fitting.network_class}
@@ -195,6 +200,11 @@ class _Fitting:
         steps = [] if trainer.max_steps is None else [trainer.max_steps]
         if trainer.epochs is not None:
             steps.append(trainer.epochs * self.batches.epoch_batches // trainer.accumulate)
+            if steps[-1] == 0:
+                raise UsageError(
+                    f"trainer.max_epochs={trainer.epochs} has fewer batches than "
+                    f"trainer.accumulate={trainer.accumulate}: there would be no step"
+                )
         return Limits(steps=min(steps, default=None), seconds=trainer.seconds)
 
     def recorder(self, run: Run) -> Recorder:
@@ -329,6 +339,12 @@ def _restore(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) 
         console.print("The training had ended before; its best weights are tested again.")
         return True
     recorder.state.finished = ""
+    whole = rounds * fitting.batches.round_batches // fitting.prepared.trainer.accumulate
+    if last_step != whole:
+        console.print(
+            "The limit fell within an epoch or an interval, whose rest is left out: the run goes "
+            "on, but not to the very weights of a training that had this limit from the start."
+        )
     console.print(f"Resuming after epoch {int(last['epoch']) + 1}, step {last_step}.")
     # Lightning starts the loading processes before it tells them the round.
     fitting.batches.set_epoch(rounds)

@@ -33,17 +33,21 @@ def open_parts(
     *,
     assignments: Assignments | None = None,
     seed: int = 0,
+    training: bool = False,
+    fetch: bool = False,
     allow: frozenset[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Parts, DataSettings]:
     """The parts that `data` describes.
 
-    Training images are resized where `data.resize` says so, the others by `data.evaluation_size`.
-
     Args:
         data: the settings.
         assignments: a saved split, which is taken as it is.
         seed: of `data.subset`.
+        training: whether the training part is for training, and resized as `data.resize` says; else
+            it is as the others, by `data.evaluation_size`.
+        fetch: whether a dataset may be downloaded. What an existing run has read is on disk, and
+            somebody else's must not make this machine fetch anything.
         allow: targets that may be built; `None` allows all.
         progress: called while masks are read.
 
@@ -53,27 +57,34 @@ def open_parts(
     Raises:
         UsageError: the data or a setting cannot be used.
     """
-    parts = _open(data, assignments, allow)
+    parts = _open(data, assignments, allow, fetch=fetch)
     if data.split is not None or assignments is not None:
         parts = _part(data, parts, assignments, allow, progress)
     if data.subset is not None and assignments is None:
         parts = _subset(data.subset, parts, seed)
     refuse_overlap(parts)
     labels, data, notes = _edit(data, parts, progress)
-    made = {name: _finish(part, name, data, labels) for name, part in parts.items()}
+    made = {
+        name: _finish(part, data, labels, resize=training and name == "train")
+        for name, part in parts.items()
+    }
     return Parts(made, (*parts.notes, *notes)), data
 
 
 def _open(
-    data: DataSettings, assignments: Assignments | None, allow: frozenset[str] | None
+    data: DataSettings,
+    assignments: Assignments | None,
+    allow: frozenset[str] | None,
+    *,
+    fetch: bool,
 ) -> Parts:
     key = "data.dataset"
     target = locate(str(data.dataset.get("_target_")), key=key, allow=allow)
-    # What a run has read is on disk; somebody else's must not make this machine fetch anything.
-    again = allow is not None or assignments is not None
-    dataset = {k: v for k, v in data.dataset.items() if not (again and k == "download")}
+    dataset = {k: v for k, v in data.dataset.items() if fetch or k != "download"}
     given: dict[str, Any] = {}
-    if "assignments" in inspect.signature(target).parameters and data.split is None:
+    # A folder works its classes out of the images that it is given: of all, not of a subset.
+    whole = data.split is None and data.subset is None
+    if "assignments" in inspect.signature(target).parameters and whole:
         given["assignments"] = assignments
     parts = build(dataset, key=key, allow=allow, **given)
     if not isinstance(parts, Parts):
@@ -151,8 +162,8 @@ def _edit(
 
 
 def _finish(
-    part: SegmentationDataset, name: str, data: DataSettings, labels: LabelMap
+    part: SegmentationDataset, data: DataSettings, labels: LabelMap, *, resize: bool
 ) -> SegmentationDataset:
-    if data.resize is not None and (name == "train" or data.evaluation_size == "resized"):
+    if data.resize is not None and (resize or data.evaluation_size == "resized"):
         part = resized(part, (data.resize[0], data.resize[1]))
     return part if part.labels == labels else Relabelled(dataset=part, labels=labels)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from truemask.bundle import MAX_SIDE
 from truemask.errors import UsageError
 
 _COUNTS = (
@@ -173,6 +174,13 @@ class DataSettings:
             size = getattr(self, name)
             if isinstance(size, list) and (len(size) != 2 or min(size) < 1):
                 raise UsageError(f"data.{name} must be [height, width] in pixels, got {size}")
+        if self.resize is not None and isinstance(self.crop, list):
+            raise UsageError(
+                "data.crop and data.resize exclude each other, as a model that brings every image "
+                "to one size would enlarge its crops: give data.crop=null, or data.resize=null"
+            )
+        if self.resize is not None and max(self.resize) > MAX_SIDE:
+            raise UsageError(f"data.resize may be up to {MAX_SIDE} pixels, got {self.resize}")
         if self.evaluation_size == "resized" and self.resize is None:
             raise UsageError("data.evaluation_size=resized needs data.resize=[HEIGHT,WIDTH]")
         for part, count in (self.subset or {}).items():

@@ -86,7 +86,14 @@ def prepare(
     """
     data: DataSettings = settings(DataSettings, config["data"], key="data")
     trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
-    parts, data = open_parts(data, assignments=assignments, seed=config["seed"], progress=progress)
+    parts, data = open_parts(
+        data,
+        assignments=assignments,
+        seed=config["seed"],
+        training=True,
+        fetch=images is None,
+        progress=progress,
+    )
     for name in ("train", "validation"):
         if name not in parts or len(parts[name]) == 0:
             raise UsageError(f"data.dataset has no {name} images: every training needs some")
@@ -98,7 +105,7 @@ def prepare(
     endless = bool(getattr(parts["train"], "endless", False))
     if endless:
         notes.append(f"Every epoch trains on {len(parts['train'])} new images.")
-    sizes = _sizes(parts["train"])
+    opened = parts["train"]
     train = parts["train"] if endless else MemoryCache(parts["train"], limit=limit * 3 // 4)
     validation = MemoryCache(parts["validation"], limit=limit // 4)
     statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
@@ -134,7 +141,7 @@ def prepare(
         notes.append(f"Validation is after every {trainer.eval_interval} epochs.")
     return Prepared(
         parts=Parts({**parts.parts, "train": train, "validation": validation}, parts.notes),
-        sizes=sizes if data.crop is None and data.bucket else None,
+        sizes=_sizes(opened) if data.crop is None and data.bucket else None,
         stride=stride,
         statistics=statistics,
         spec=spec,
@@ -215,8 +222,6 @@ def settle_data(
         UsageError: the crop is larger than every image.
     """
     crop = data.crop
-    if crop is None and (data.scale is not None or data.stretch != 1.0):
-        notes.append("Whole images are trained on: data.scale and data.stretch are not used.")
     tallest = max(height for height, _ in statistics.sizes)
     widest = max(width for _, width in statistics.sizes)
     if crop == "auto" and data.resize is not None:
@@ -234,6 +239,8 @@ def settle_data(
             f"data.crop is {crop[0]} x {crop[1]}, larger than every training image (up to "
             f"{tallest} x {widest}): give a smaller one, or data.crop=null for whole images"
         )
+    if crop is None and (data.scale is not None or data.stretch != 1.0):
+        notes.append("Whole images are trained on: data.scale and data.stretch are not used.")
     batch = data.batch_size
     if batch > images:
         notes.append(
@@ -256,7 +263,8 @@ def settle_trainer(
     height, width = statistics.median_size
     crop = data.crop if isinstance(data.crop, list) else [height, width]
     # Statistics are of the training images; a model that resizes does so in validation too.
-    cost = validation_images * height * width / 3
+    judged = min(validation_images, trainer.eval_iterations or validation_images)
+    cost = judged * height * width / 3
     budget = images * crop[0] * crop[1] / 10
     return replace(trainer, eval_interval=max(1, round(cost / budget)))
 

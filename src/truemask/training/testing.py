@@ -1,5 +1,6 @@
 """The figures of a run's best weights, read back from the bundle that users will get."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,13 +118,16 @@ def evaluate_run(
         raise UsageError(
             f"this data has no {split} part (it has {', '.join(parts)}): choose with --split"
         )
+    for note in parts.notes if other_data else ():
+        console.print(f"- {note}", highlight=False, markup=False)
     loss = make_loss(config["loss"], allow=LOSSES | set(allow))
     evaluation = _evaluate(
         bundle,
         parts[split],
         loss=loss,
-        batch_size=data.batch_size,
-        workers=data.num_workers or 0,
+        # Anybody may have written how many.
+        batch_size=min(data.batch_size, 64),
+        workers=min(data.num_workers or 0, os.cpu_count() or 1),
         gpu=uses_gpu(config["trainer"]["accelerator"]),
         title=f"Evaluating: {split}",
         console=console,
