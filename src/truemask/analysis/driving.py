@@ -99,7 +99,7 @@ TRIALS = (
     *(_trial(name, f"Attention U-Net, {title}", base=64) for name, title in _DROPOUTS.items()),
     Trial(
         name="corrected",
-        title="Best, grouped and stratified parts, scored at full size",
+        title="Best, stratified parts, scored at full size",
         experiment="driving/corrected",
         column="corrected",
         of="best",

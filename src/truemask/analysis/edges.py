@@ -21,8 +21,7 @@ TRIALS = (
         title="Weighted binary cross-entropy",
         experiment="edges/weighted",
         published={"test.iou": 0.1931, "validation.iou": 0.2108},
-        note="The published log shows that its weight never reached the loss; ours does. Padding "
-        "counted as no edge there, and is ignored here.",
+        note="Padding counted as no edge there, and is ignored here.",
         images=_IMAGES,
     ),
     Trial(
@@ -30,7 +29,8 @@ TRIALS = (
         title="Binary cross-entropy without a weight",
         experiment="edges/unweighted",
         published={"test.iou": 0.0042, "train_loss": 0.1203, "validation_loss": 0.1400},
-        note="The published run went on from the weights of the weighted one; ours starts anew.",
+        note="By the published code this run goes on from the weighted one's weights; ours starts "
+        "anew.",
         images=_IMAGES,
     ),
     Trial(
