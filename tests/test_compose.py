@@ -171,3 +171,24 @@ def test_sweeps_are_all_combinations() -> None:
         for lr in ("0.1", "0.2")
         for seed in ("1", "2")
     ]
+
+
+def test_a_whole_object_replaces_the_one_that_stood_there() -> None:
+    words = ["data=oxford_pet", "data.dataset.root=x", "data.split.seed=4"]
+    words.append("data.split={_target_: truemask.data.splits.KFold, folds: 4, fold: 1}")
+    split = compose_config(words)["data"]["split"]
+    assert split == {"_target_": "truemask.data.splits.KFold", "folds": 4, "fold": 1} | (
+        {"seed": 4} if "seed" in split else {}
+    )
+    merged = compose_config(["data=oxford_pet", "data.dataset.root=x", "data.split.seed=4"])
+    assert merged["data"]["split"]["shares"] == [0.85, 0.15, 0.0]
+
+
+def test_a_root_that_reads_as_a_number_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"data\.dataset\.root is 3"):
+        compose_config(["data=voc", "data.dataset.root=3"])
+
+
+def test_a_year_may_be_a_number() -> None:
+    config = compose_config(["data=voc", "data.dataset.root=x", "data.dataset.year=2007"])
+    assert config["data"]["dataset"]["year"] == 2007

@@ -36,9 +36,11 @@ LIMITS = [
 
 SMALL, THIN = "data.resize=[64,64]", "model.widths=[8,16,32,64,128]"
 LIKE_OTHERS = {
-    **dict.fromkeys(("benchmarks/voc2007", "benchmarks/voc2012_void_class"), SMALL),
+    **dict.fromkeys(("benchmarks/voc2007", "benchmarks/voc2012"), SMALL),
+    "benchmarks/voc2012_void_class": SMALL,
     **dict.fromkeys(("benchmarks/voc2012_focal", "benchmarks/gta5"), SMALL),
     "benchmarks/carvana_full_precision": SMALL,
+    "cityscapes/improved": "data.resize=[64,128]",
     **dict.fromkeys(("driving/best", "driving/grid", "driving/corrected"), THIN),
     **dict.fromkeys(("driving/weight_decay_1e-2", "driving/weight_decay_1e-3"), THIN),
 }

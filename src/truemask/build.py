@@ -181,6 +181,8 @@ def _describe(hint: Any) -> str:
         return "null"
     if hint in words:
         return words[hint]
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping"
     if inspect.isclass(origin) and issubclass(origin, Iterable):
         return "a list"
     return str(getattr(hint, "__name__", hint))

@@ -64,8 +64,11 @@ def compose_config(overrides: Sequence[str], *, folder: Path | None = None) -> d
     words = list(overrides)
     if folder is None and not any(_key(word) in ("experiment", "data") for word in words):
         words.append(f"experiment={DEFAULT_EXPERIMENT}")
-    config = _compose([_forced(word) for word in words])
+    replacing, others = _replacing(words)
+    config = _compose([_forced(word) for word in others])
     _require_groups(config)
+    for word in replacing:
+        config = override_config(config, [word])
     dataset = config["data"]["dataset"]
     if folder is not None:
         if "root" not in dataset:
@@ -83,6 +86,23 @@ def compose_config(overrides: Sequence[str], *, folder: Path | None = None) -> d
     return config
 
 
+def _replacing(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that give a whole object (a mapping with a `_target_`), and those below them.
+
+    Hydra would mix its settings with those of the object that stood there.
+    """
+    whole: list[str] = []
+    for word in words:
+        if "=" in word and not word.startswith("~") and _key(word) not in GROUPS:
+            parsed = _parse(word)
+            value = None if parsed.is_sweep_override() else parsed.value()
+            if isinstance(value, Mapping) and "_target_" in value and "." in _key(word):
+                whole.append(_key(word))
+    above = tuple(f"{key}." for key in whole)
+    chosen = [word for word in words if _key(word) in whole or _key(word).startswith(above)]
+    return [word.lstrip("+") for word in chosen], [word for word in words if word not in chosen]
+
+
 def _require_groups(config: Mapping[str, Any]) -> None:
     for key in _KEYS:
         if key not in config:
@@ -96,7 +116,9 @@ def _require_groups(config: Mapping[str, Any]) -> None:
 
 def _data_name(dataset: Mapping[str, Any]) -> str:
     root = dataset.get("root", "???")
-    return Path(root).name if root != "???" else str(dataset.get("_target_")).rpartition(".")[2]
+    return (
+        Path(str(root)).name if root != "???" else str(dataset.get("_target_")).rpartition(".")[2]
+    )
 
 
 def override_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from analysis_material import evaluation
 from PIL import Image
 from rich.console import Console
 
-from conftest import evaluation
 from truemask.analysis.areas import area_difference
 from truemask.analysis.attention import attention_maps, overlay
 from truemask.analysis.batch_statistics import batch_statistics
@@ -189,7 +189,8 @@ def test_pictures_over_time_come_in_the_order_of_their_steps(make_run):
 
 def test_batch_statistics_are_those_of_batches_of_eight(tmp_path):
     """Trained for three steps, the two modes differ, and neither changes the run's weights."""
-    from conftest import SMALL
+    from analysis_material import SMALL
+
     from truemask.compose import compose_config
     from truemask.training.fit import train
 

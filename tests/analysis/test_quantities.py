@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from analysis_material import evaluation
 
-from conftest import evaluation
 from truemask.analysis.quantities import (
     column,
     describe,

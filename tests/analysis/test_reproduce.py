@@ -5,10 +5,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from analysis_material import SMALL, trial
 from page_parser import Page
 from rich.console import Console
 
-from conftest import SMALL, trial
 from truemask.analysis import reproduce as module
 from truemask.analysis import trials
 from truemask.analysis.matching import STOPPED

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from analysis_material import trial
 
-from conftest import trial
 from truemask.analysis.project import Project
 from truemask.analysis.reproduction import Cell, Reproduction, Row, TrialReport, load, save
 from truemask.analysis.table import doubt, make_rows, report_trial

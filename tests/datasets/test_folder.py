@@ -263,3 +263,10 @@ def test_regions_are_no_classes():
         folder(DATA / "bsds500")
     parts = folder(DATA / "bsds500", mask_folder="boundaries")
     assert parts["train"].labels.num_classes == 10
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    root = write_folder(tmp_path, [blocks(0, 1)] * 8)
+    (root / "images" / "again").symlink_to(root / "images", target_is_directory=True)
+    (root / "masks" / "up").symlink_to(root, target_is_directory=True)
+    assert sum(len(part) for part in folder(root).values()) == 8

@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pytest
 from image_files import blocks, photo, save, save_palette
+from PIL import Image
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 from torchvision.models._meta import _VOC_CATEGORIES
@@ -216,3 +217,23 @@ def test_nothing_is_fetched_where_all_is_there(tmp_path, monkeypatch):
     (root / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2007_000033.jpg").unlink()
     with pytest.raises(JobFailed, match="asked"):
         voc(root, download=True)
+
+
+def test_a_mask_whose_colours_were_numbered_anew_is_refused(tmp_path):
+    write(tmp_path)
+    path = tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_000032.png"
+    with Image.open(path) as mask:
+        size = mask.size
+    again = Image.new("P", size, 1)
+    again.putpalette([0, 0, 0, *voc_color(15)])
+    again.save(path)
+    train = voc(tmp_path)["train"]
+    with pytest.raises(UsageError, match=r"2007_000032\.png has another palette than VOC's"):
+        train[list(train.names).index("2007_000032")]
+
+
+@pytest.mark.parametrize("year", ["2007", 2007])
+def test_a_year_is_a_word_or_a_number(tmp_path, year):
+    write(tmp_path, "2007")
+    assert len(voc(tmp_path, year=year)) == 3
+    assert set(voc(tmp_path, year=year, test=False)) == {"train", "validation"}

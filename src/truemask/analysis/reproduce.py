@@ -142,6 +142,11 @@ class _Job:
             for trial in project.trials
         }
         runs = {name: found.run for name, found in carried.items() if found.run is not None}
+        if not runs and (self.out / "reproduction.html").exists():
+            raise UsageError(
+                f"no finished run of {project.name} was found: {self.out / 'reproduction.html'} is "
+                "left as it is"
+            )
         doubts = {
             name: doubt(
                 carried[name].trial, run, miniature=self.miniature, overrides=self.overrides

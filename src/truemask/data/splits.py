@@ -67,7 +67,7 @@ class Ratio:
 
     def __post_init__(self) -> None:
         shares = list(self.shares)
-        if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
             raise UsageError(
                 f"shares {shares} must be those of train, validation and test, which add up to 1, "
                 "as [0.7, 0.15, 0.15]"

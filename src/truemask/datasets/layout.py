@@ -9,7 +9,7 @@ sample. So one rule covers `images/` + `masks/`, `train/images/` + `train/masks/
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -94,8 +94,14 @@ def list_files(
     files: list[ImageFile] = []
     unread: Counter[str] = Counter()
     part_folders: dict[str, Path] = {}
+    above: dict[Path, frozenset[tuple[int, int]]] = {}
     for folder, subfolders, names in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        here = above.pop(Path(folder), frozenset()) | {(status.st_dev, status.st_ino)}
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
+        # A link to a folder that it lies in would lead round and round.
+        subfolders[:] = [name for name in subfolders if not _leads_back(Path(folder, name), here)]
+        above |= {Path(folder, name): here for name in subfolders}
         part, kind, rest = reader.read(Path(folder).relative_to(root).parts)
         if part is not None and not rest:
             part_folders.setdefault(part, Path(folder))
@@ -111,6 +117,13 @@ def list_files(
         raise UsageError(f"{root} holds no images{strange}: expected {LAYOUTS}")
     notes = [f"Files of formats that are not read were left out: {left_out}."] if unread else []
     return Listing(files, part_folders, notes)
+
+
+def _leads_back(folder: Path, above: Collection[tuple[int, int]]) -> bool:
+    if not folder.is_symlink():
+        return False
+    status = folder.stat()
+    return (status.st_dev, status.st_ino) in above
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,22 @@ Everingham et al., The PASCAL Visual Object Classes Challenge: A Retrospective, 
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
+from truemask.datasets.decoding import open_image
 from truemask.datasets.downloads import Archive, fetch, terminal_progress
 from truemask.datasets.lists import find_home, pairs_of, read_list, require_folder
+from truemask.datasets.paired import RawMask
 from truemask.datasets.pairing import Pair
 from truemask.datasets.part_folders import own_parts
+from truemask.datasets.reading import palette_of, read_open_mask
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
 
 Year = Literal["2007", "2012"]
+"""A challenge."""
 
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
@@ -49,7 +54,11 @@ _LISTS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def voc(
-    root: Path | str, *, year: Year = "2012", test: bool = True, download: bool = False
+    root: Path | str,
+    *,
+    year: Literal["2007", "2012", 2007, 2012] = "2012",
+    test: bool = True,
+    download: bool = False,
 ) -> Parts:
     """Open PASCAL VOC: its list "train" trains, "val" validates; that of 2007 has a test part too.
 
@@ -68,14 +77,15 @@ def voc(
     """
     if str(year) not in _ARCHIVES:
         raise UsageError(f"year is {year!r}; allowed are {' and '.join(_ARCHIVES)}")
+    challenge: Year = "2007" if str(year) == "2007" else "2012"
     root = Path(root)
-    if download and not _is_whole(root, year, test=test):
+    if download and not _is_whole(root, challenge, test=test):
         with terminal_progress() as progress:
-            for key in _ARCHIVES[year][: 2 if test else 1]:
+            for key in _ARCHIVES[challenge][: 2 if test else 1]:
                 known = DATASET_YEAR_DICT[key]
                 archive = Archive(url=known["url"], md5=known["md5"])
                 fetch(archive, root, progress=progress)
-    return _open(root, year, test=test)
+    return _open(root, challenge, test=test)
 
 
 def _is_whole(root: Path, year: Year, *, test: bool) -> bool:
@@ -105,8 +115,38 @@ def _open(root: Path, year: Year, *, test: bool) -> Parts:
         require_folder(home / folder, dataset=dataset, source=source, layout=layout)
     pairs, notes = _pairs(home, year, test=test)
     return own_parts(
-        pairs, LABELS, root=home, layout=layout, how="are those of its lists", notes=notes
+        pairs,
+        LABELS,
+        root=home,
+        layout=layout,
+        how="are those of its lists",
+        notes=notes,
+        read_raw=read_palette_mask,
     )
+
+
+def read_palette_mask(path: Path) -> RawMask:
+    """The palette indices of a mask, whose palette must be that of VOC.
+
+    A program that saves a mask again may number its colours anew: the picture looks the same, and
+    every class is another.
+
+    Raises:
+        UsageError: the palette is another, or the file is unreadable.
+    """
+    with open_image(path) as image:
+        raw = read_open_mask(image, path)
+        if image.mode != "P":
+            return raw
+        held = np.bincount(raw.ravel(), minlength=256)
+        used = np.array([index for index in LABELS.values if held[index]])
+        wrong = used[(palette_of(image)[used] != LABELS.palette[used]).any(1)]
+    if len(wrong) > 0:
+        raise UsageError(
+            f"{path} has another palette than VOC's (colour {wrong[0]} differs), so that its "
+            "numbers may stand for other classes: take the mask of the original archive"
+        )
+    return raw
 
 
 def _pairs(home: Path, year: Year, *, test: bool) -> tuple[list[Pair], list[str]]:

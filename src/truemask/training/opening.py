@@ -14,7 +14,7 @@ from truemask.data.label_edits import (
     settle_keep,
 )
 from truemask.data.randomness import epoch_order
-from truemask.data.splits import assign, refuse_overlap, resplit
+from truemask.data.splits import Ratio, assign, refuse_overlap, resplit
 from truemask.data.views import View, resized
 from truemask.datasets.sample import Parts, SegmentationDataset
 from truemask.errors import UsageError
@@ -111,6 +111,11 @@ def _part(
     notes = tuple(note for note in parts.notes if note not in parts.division)
     if assignments is None:
         rule = build(data.split or {}, key="data.split", allow=allow)
+        if not callable(rule):
+            raise UsageError(
+                f"data.split._target_ must make a split, such as {Ratio.__module__}.Ratio, not "
+                f"{type(rule).__name__}"
+            )
         made = resplit(parts, rule, progress=progress)
         how = f"come from {type(rule).__name__} (data.split)"
     elif {name: list(part.names) for name, part in parts.items()} == dict(assignments):

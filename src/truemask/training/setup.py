@@ -96,7 +96,10 @@ def prepare(
     )
     for name in ("train", "validation"):
         if name not in parts or len(parts[name]) == 0:
-            raise UsageError(f"data.dataset has no {name} images: every training needs some")
+            raise UsageError(
+                f"data.dataset has no {name} images, and every training needs some: give "
+                "'data.split={_target_: truemask.data.splits.Ratio}' to part those that there are"
+            )
     notes = list(parts.notes)
     workers = default_workers(trainer.accelerator) if data.num_workers is None else data.num_workers
     # Each loading process keeps samples of its own.
