@@ -9,12 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from truemask.datasets.layout import some
-from truemask.datasets.paired import PairedDataset, RawMask
 from truemask.datasets.pairing import Pair
-from truemask.datasets.sample import Parts
-from truemask.datasets.splitting import PARTS
 from truemask.errors import UsageError
-from truemask.labels import LabelMap
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -28,7 +24,7 @@ def read_list(path: Path) -> list[str]:
         UsageError: the file is missing, unreadable or no text, names nothing, or a name twice.
     """
     names = [words[0] for words in read_words(path)]
-    twice = _repeated(names)
+    twice = repeated(names)
     if twice:
         raise UsageError(
             f"{path} lists {some(twice)} more than once: remove the repeated lines, as an image "
@@ -60,7 +56,8 @@ def read_words(path: Path) -> list[list[str]]:
     return words
 
 
-def _repeated(names: Sequence[str]) -> list[str]:
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that stand more than once, sorted."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
@@ -151,47 +148,3 @@ def pairs_of(
             f"missing ({some(lost)}): extract the whole archive again"
         )
     return pairs
-
-
-def parts_of(
-    pairs: Sequence[Pair],
-    labels: LabelMap,
-    *,
-    source: str,
-    notes: Sequence[str] = (),
-    fit_masks: bool = False,
-    read_raw: Callable[[Path], RawMask] | None = None,
-) -> Parts:
-    """A dataset of the parts that its pairs name, each sorted by name.
-
-    Args:
-        pairs: each with its part.
-        labels: classes and raw values.
-        source: what named them, for messages: the path of a folder.
-        notes: as `Parts`.
-        fit_masks: as `PairedDataset`.
-        read_raw: as `PairedDataset`.
-
-    Raises:
-        UsageError: two samples share a name, as they do when an image is in two parts.
-    """
-    twice = _repeated([pair.name for pair in pairs])
-    if twice:
-        raise UsageError(
-            f"the lists of {source} name {some(twice)} more than once, so that an image would both "
-            "train and test: extract its archive again"
-        )
-    members = {part: [pair for pair in pairs if pair.part == part] for part in PARTS}
-    return Parts(
-        {
-            part: PairedDataset(
-                pairs=tuple(sorted(chosen, key=lambda pair: pair.name)),
-                labels=labels,
-                fit_masks=fit_masks,
-                read_raw=read_raw,
-            )
-            for part, chosen in members.items()
-            if chosen
-        },
-        notes=tuple(notes),
-    )

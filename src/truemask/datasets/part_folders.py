@@ -1,13 +1,14 @@
 """Folders of a published dataset, `train/`, `val/` and `test/`: their files, pairs and parts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from truemask.datasets.lists import pairs_of, parts_of
-from truemask.datasets.paired import RawMask
+from truemask.datasets.layout import some
+from truemask.datasets.lists import pairs_of, repeated
+from truemask.datasets.paired import PairedDataset, RawMask
 from truemask.datasets.pairing import Pair
 from truemask.datasets.sample import Parts
+from truemask.datasets.splitting import PARTS
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
 
@@ -91,7 +92,22 @@ def own_parts(
     """
     if not pairs:
         raise UsageError(f"{root} holds no images with masks: it must look like {layout}")
-    parts = parts_of(pairs, labels, source=str(root), fit_masks=fit_masks, read_raw=read_raw)
+    twice = repeated([pair.name for pair in pairs])
+    if twice:
+        raise UsageError(
+            f"the lists of {root} name {some(twice)} more than once, so that an image would both "
+            "train and test: extract its archive again"
+        )
+    parts = {
+        part: PairedDataset(
+            pairs=tuple(sorted(chosen, key=lambda pair: pair.name)),
+            labels=labels,
+            fit_masks=fit_masks,
+            read_raw=read_raw,
+        )
+        for part in PARTS
+        if (chosen := [pair for pair in pairs if pair.part == part])
+    }
     sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
     division = [f"The parts ({sizes}) {how}."]
     if "train" not in parts:
@@ -100,4 +116,4 @@ def own_parts(
         division.append("There is no validation part: data.split makes one.")
     elif "test" not in parts:
         division.append("There is no test part: results are judged on validation.")
-    return replace(parts, notes=(*division, *notes), division=tuple(division))
+    return Parts(parts, notes=(*division, *notes), division=tuple(division))
