@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from truemask.cli import main
+from truemask.runs import Run
 
 FAST = [
     "model.widths=[4,8]",
@@ -212,6 +213,28 @@ def test_a_hostile_configuration_builds_nothing(fails, run: Path, tmp_path: Path
         assert not trace.exists()
 
 
+@pytest.mark.parametrize(
+    ("group", "key", "value", "said"),
+    [
+        ("trainer", "accelerator", "abacus", "yaml: trainer.accelerator is 'abacus', but must be"),
+        ("trainer", "eval_intervall", 3, "did you mean 'eval_interval'?"),
+        (None, "trainer", "fast", "trainer is 'fast', but must be a mapping of settings"),
+        (None, "seed", "lucky", "config.yaml: seed is 'lucky', but must be a whole"),
+        (None, "seed", -1, "seed is -1, but must be"),
+    ],
+)
+def test_a_configuration_that_was_edited_by_hand(
+    fails, run: Path, tmp_path: Path, group: str | None, key: str, value: object, said: str
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    copy = Run.open(tmp_path / "run")
+    config = copy.config
+    (config if group is None else config[group])[key] = value
+    copy.write_config(config)
+    line = fails("evaluate", str(copy.path), "--split", "validation")
+    assert said in line
+
+
 def test_where_nothing_can_be_written(fails, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     line = fails("train", str(photos), *FAST, f"runs={tmp_path / 'file'}")
@@ -307,18 +330,22 @@ def test_a_sweep_makes_one_run_for_each_value(
     words = ["train", str(photos), "-m", "seed=1,2", *FAST, f"runs={tmp_path / 'runs'}", "--json"]
     assert main(words) == 0
     results = json.loads(capsys.readouterr().out)
-    assert len({result["run"] for result in results}) == 2
+    assert len({job["run"] for job in results["jobs"]}) == 2
 
 
-def test_the_program_starts_fast_and_helps() -> None:
+def test_the_program_starts_fast_and_helps(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["train"], ["evaluate"], ["predict"], ["report"], ["list"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "truemask", *words, "--help"], capture_output=True, text=True
-        )
-        assert done.returncode == 0
-        assert "usage: truemask" in done.stdout
-    code = "import sys, truemask.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--help"])
+        assert ended.value.code == 0
+        assert "usage: truemask" in capsys.readouterr().out
+    code = (
+        "import runpy, sys; sys.argv = ['truemask', '--version']\n"
+        "try: runpy.run_module('truemask', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as ended: sys.exit(ended.code or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout[:9]) == (0, "truemask ")
 
 
 def test_predict_says_which_id_is_which_class(

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torchvision import tv_tensors
 
+from same_evaluations import assert_same
 from truemask.datasets.sample import Sample
 from truemask.errors import UsageError
 from truemask.evaluation import evaluate
@@ -73,14 +74,6 @@ class Samples:
 def model():
     torch.manual_seed(0)
     return Segmenter(network=TinyNetwork(), images=IMAGES)
-
-
-def assert_same(first, second):
-    assert first.names == second.names
-    assert first.attributes == second.attributes
-    assert first.labels == second.labels
-    np.testing.assert_array_equal(first.matrices, second.matrices)
-    np.testing.assert_array_equal(first.losses, second.losses)
 
 
 # Evaluating

@@ -17,6 +17,7 @@ from truemask.files import (
     explain_os_errors,
     make_folder,
     read_json,
+    remove_partial,
     write_json,
     write_text,
 )
@@ -246,3 +247,13 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path):
         read_json(tmp_path / "none.json")
     with pytest.raises(UsageError, match="cannot read .*: Is a directory"):
         read_json(tmp_path)
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    long = "a" * 100 + ".png"
+    left = [".b.png.0123abcd.part", f".{'a' * 32}.0123abcd.part"]
+    others = [".b.0123abcd.part", ".c.png.0123abcd.part", "b.png", "b.png.0123abcd.part"]
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    remove_partial([tmp_path / "b.png", tmp_path / long, tmp_path / "none.png"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

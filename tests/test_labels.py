@@ -70,7 +70,7 @@ def test_a_value_that_is_not_listed_is_never_encoded(labels, value):
     if value in labels.values:
         assert labels.encode(raw).tolist() == [[labels.values[value]]]
     else:
-        with pytest.raises(UsageError, match=r"\(1 pixels\) stand in no class"):
+        with pytest.raises(UsageError, match=r"\(1 pixel\) stands in no class"):
             labels.encode(raw)
 
 
@@ -86,7 +86,7 @@ def test_masks_of_one_bit_are_encoded():
 
 @pytest.mark.parametrize("value", [-1, 65536, 65536 + 7, -65536, 2**40])
 def test_values_beyond_16_bits_do_not_wrap_around(value):
-    with pytest.raises(UsageError, match=f"value {value} \\(1 pixels\\) stand in no class"):
+    with pytest.raises(UsageError, match=f"value {value} \\(1 pixel\\) stands in no class"):
         THREE.encode(np.array([[0, value]]))
 
 
@@ -95,15 +95,15 @@ def test_the_message_names_values_pixels_and_what_is_known():
     with pytest.raises(UsageError) as caught:
         THREE.encode(raw)
     message = str(caught.value)
-    assert "value 1 (2 pixels), value 2 (1 pixels) stand in no class" in message
+    assert "value 1 (2 pixels), value 2 (1 pixel) stand in no class" in message
     assert "value 0, value 7, value 300, value 65535" in message
-    with pytest.raises(UsageError, match=r"colour #0a0b0c \(1 pixels\).*colour #804080"):
+    with pytest.raises(UsageError, match=r"colour #0a0b0c \(1 pixel\).*colour #804080"):
         COLORED.encode(np.array([[[10, 11, 12], [0, 0, 0]]], dtype=np.uint8))
 
 
 def test_a_message_about_many_values_stays_short():
     raw = np.arange(1000).reshape(10, 100) + 1000
-    with pytest.raises(UsageError, match="value 1004 \\(1 pixels\\) and others") as caught:
+    with pytest.raises(UsageError, match="value 1004 \\(1 pixel\\) and others") as caught:
         replace(THREE, values={i: 0 for i in range(1000)}).encode(raw)
     assert len(str(caught.value)) < 600
 
@@ -138,7 +138,7 @@ def test_ids_and_colours_are_not_taken_for_each_other():
 def test_a_map_without_values_knows_none(encoding):
     empty = LabelMap(names=("a", "b"), values={}, encoding=encoding)
     raw = np.zeros((1, 1) if encoding == "ids" else (1, 1, 3), dtype=np.uint8)
-    with pytest.raises(UsageError, match="stand in no class"):
+    with pytest.raises(UsageError, match="stands in no class"):
         empty.encode(raw)
 
 

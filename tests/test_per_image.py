@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from same_evaluations import assert_same
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
 from truemask.per_image import Evaluation, load_parts, save_parts
@@ -16,14 +17,6 @@ from truemask.results import PartResult
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2, 9: 255})
 BINARY = LabelMap(names=("background", "crack"), values={0: 0, 255: 1})
 SCALARS = {"iou", "dice", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"}
-
-
-def assert_same(first, second):
-    assert first.names == second.names
-    assert first.attributes == second.attributes
-    assert first.labels == second.labels
-    np.testing.assert_array_equal(first.matrices, second.matrices)
-    np.testing.assert_array_equal(first.losses, second.losses)
 
 
 def random_evaluation(*, names, labels=LABELS, seed=0, attributes=None):

@@ -6,19 +6,20 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import truemask
-from truemask.errors import JobFailed, UsageError
-
-if TYPE_CHECKING:
-    from truemask.results import PartResult
+from truemask.errors import JobFailed, UsageError, counted
+from truemask.tables import (
+    print_comparison,
+    print_reproduction,
+    print_scores,
+    print_sweep,
+)
 
 _EXAMPLES = {
     "train": (
@@ -26,11 +27,23 @@ _EXAMPLES = {
         "truemask train photos/                          your own images and masks\n"
         "truemask train photos/ trainer.max_time=20:00   for twenty minutes\n"
         "truemask train photos/ model.widths=[64,128,256,512] data.crop=[256,256] seed=1\n"
-        "truemask train -m optimizer.lr=0.001,0.01       one run for each value\n"
-        "truemask train resume=runs/photos/DATE          go on with a run that was interrupted"
+        "truemask train -m optimizer.lr=0.001,0.01       one run for each value, and a comparison\n"
+        "truemask train resume=runs/photos/DATE          go on with a run that was interrupted\n"
+        "truemask train photos/ logger=[tensorboard,mlflow] profile=true"
     ),
     "evaluate": "truemask evaluate runs/photos/DATE --split validation",
-    "predict": "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay",
+    "predict": (
+        "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay\n"
+        "truemask predict runs/photos/DATE /data/new --out /data/masks --ray   on a cluster"
+    ),
+    "compare": (
+        "truemask compare runs/photos/DATE-1 runs/photos/DATE-2\n"
+        "truemask compare runs/photos/sweep_DATE --out comparison"
+    ),
+    "shard": (
+        "truemask shard photos/ --out /data/shards --size 256MB\n"
+        "truemask train data=shards data.dataset.root=/data/shards"
+    ),
     "report": "truemask report runs/photos/DATE",
     "sample": (
         "truemask sample voc2012 --out data/voc     a miniature in the layout of PASCAL VOC\n"
@@ -111,7 +124,27 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--tile", type=int, metavar="PIXELS", help="largest side that is predicted in one piece"
     )
+    predict.add_argument(
+        "--ray",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="on all machines of a Ray cluster; write it after the inputs",
+    )
     predict.add_argument("--allow", action="append", default=[], metavar="CLASS", help=_ALLOW)
+
+    compare = add(
+        "compare", _compare, "Runs side by side: what differs, and how sure the differences are."
+    )
+    compare.add_argument("paths", nargs="+", type=Path, metavar="RUN_OR_SWEEP")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="default: comparisons/DATE-TIME")
+
+    shard = add(
+        "shard", _shard, "Write a dataset as shards, to train on data larger than one disk."
+    )
+    shard.add_argument("words", nargs="*", default=[], metavar="[DATA_FOLDER] [key=value ...]")
+    shard.add_argument("--out", required=True, metavar="DIR_OR_URL")
+    shard.add_argument("--size", default="256MB", help="of a shard, such as 256MB")
 
     report = add("report", _report, "Render a run's report again.")
     report.add_argument("path", type=Path, metavar="RUN")
@@ -187,9 +220,9 @@ def _fail(error: Exception, debug: bool, *, code: int) -> int:
     if debug:
         traceback.print_exception(error)
     message = str(error)
-    if message.startswith("Caught UsageError in DataLoader"):
+    if wrapped := re.match(r"Caught (UsageError|JobFailed) in DataLoader", message):
         # A loading process wraps what it raised, with its traceback; the message comes last.
-        message = message.rpartition("UsageError: ")[2]
+        message = message.rpartition(f"{wrapped[1]}: ")[2]
     line = " ".join(message.split())
     # Names from files may hold escape sequences, which are no business of the terminal.
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
@@ -201,105 +234,112 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _train(options: argparse.Namespace) -> int:
+def _folder_and_overrides(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The data folder among the words of a command, and the `key=value` words."""
     folders = [
-        word
-        for word in options.words
-        if os.path.isdir(word) or not ("=" in word or word.startswith("~"))
+        word for word in words if os.path.isdir(word) or not ("=" in word or word.startswith("~"))
     ]
-    overrides = [word for word in options.words if word not in folders]
     if len(folders) > 1:
         raise UsageError(f"give one data folder, not {len(folders)}: {', '.join(folders)}")
-    folder = Path(folders[0]) if folders else None
+    return Path(folders[0]) if folders else None, [word for word in words if word not in folders]
 
-    from truemask.compose import compose_config, resume_config, sweep
+
+def _train(options: argparse.Namespace) -> int:
+    folder, overrides = _folder_and_overrides(options.words)
+    if options.multirun:
+        return _sweep(options, folder, overrides)
+
+    from truemask.compose import compose_config, resume_config
     from truemask.runs import Run
     from truemask.training.fit import train
 
+    run = None
     resumed = [word for word in overrides if word.startswith("resume=")]
-    jobs: list[tuple[dict[str, Any], Run | None]] = []
     if resumed:
         if len(resumed) > 1:
             raise UsageError(f"resume one run at a time, not {len(resumed)}")
+        if folder is not None:
+            raise UsageError("resume=RUN goes on with the data of that run: leave the folder out")
         run = Run.open(Path(resumed[0].partition("=")[2]))
         rest = [word for word in overrides if word not in resumed]
-        if folder is not None or options.multirun:
-            raise UsageError(
-                "resume=RUN goes on with the data of that run: leave the folder and -m out"
-            )
-        jobs = [(resume_config(run.config, rest, allow=options.allow), run)]
-    elif options.multirun:
-        jobs = [(compose_config(words, folder=folder), None) for words in sweep(overrides)]
+        config = resume_config(run.config, rest, allow=options.allow)
     else:
-        jobs = [(compose_config(overrides, folder=folder), None)]
-    results = []
-    for config, resume in jobs:
-        result = train(config, console=options.console, resume=resume)
-        results.append(result.to_json())
-        if not options.json:
-            judged, part = list(result.parts.items())[-1]
-            print_scores(part, title=f"{judged}, best weights (epoch {result.best_epoch + 1})")
-            if judged == "validation":
-                print(
-                    "There is no test part: these figures are of the part that chose the weights."
-                )
-            print(f"Training ended: {result.stopped} ({result.seconds:.0f} s).")
-            print(f"Run:    {result.run}")
-            print(f"Report: {Path(result.run) / 'report.html'}")
+        config = compose_config(overrides, folder=folder)
+    result = train(config, console=options.console, resume=run)
     if options.json:
-        _print_json(results if options.multirun else results[0])
+        _print_json(result.to_json())
+        return 0
+    judged, part = list(result.parts.items())[-1]
+    print_scores(part, title=f"{judged}, best weights (epoch {result.best_epoch + 1})")
+    if judged == "validation":
+        print("There is no test part: these figures are of the part that chose the weights.")
+    print(f"Training ended: {result.stopped} ({result.seconds:.0f} s).")
+    print(f"Run:    {result.run}")
+    print(f"Report: {Path(result.run) / 'report.html'}")
     return 0
 
 
-def print_scores(part: "PartResult", *, title: str) -> None:
-    """A table of scores with their 95 % intervals."""
-    from truemask.metrics.bootstrap import FEWEST
+def _sweep(options: argparse.Namespace, folder: Path | None, overrides: Sequence[str]) -> int:
+    from truemask.sweeps.sweep import run_sweep
 
-    def show(value: float | None, metric: str | None = None) -> str:
-        if value is None:
-            return "-"
-        interval = part.intervals.get(metric) if metric else None
-        return f"{value:.4f}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+    result = run_sweep(overrides, folder=folder, allow=options.allow, console=options.console)
+    if options.json:
+        _print_json(result.to_json())
+    else:
+        print_sweep(result)
+    return 0 if result.complete else 1
 
-    table = Table(title=escape(title), title_justify="left")
-    table.add_column("")
-    iou = "IoU  [95 % interval]" if part.intervals else "IoU"
-    for name in (iou, "Dice", "precision", "recall"):
-        table.add_column(name, justify="right")
-    for name, value in part.iou_per_class.items():
-        table.add_row(
-            escape(name),
-            show(value, f"iou_per_class.{name}"),
-            show(part.dice_per_class[name]),
-            show(part.precision_per_class[name]),
-            show(part.recall_per_class[name]),
+
+def _compare(options: argparse.Namespace) -> int:
+    from truemask.analysis.compare import compare
+
+    result = compare(options.paths, options.out)
+    if options.json:
+        _print_json(result.to_json())
+    else:
+        print_comparison(result)
+    return 0
+
+
+def _shard(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from rich.progress import Progress
+
+    from truemask.compose import compose_config
+    from truemask.data.sharding import parse_size, write_shards
+    from truemask.training.opening import open_parts
+    from truemask.training.settings import DataSettings
+
+    folder, overrides = _folder_and_overrides(options.words)
+    if folder is None and not overrides:
+        raise UsageError("give what to shard: a data folder, or experiment=NAME")
+    size = parse_size(options.size)
+    config = compose_config(overrides, folder=folder)
+    # Size and classes are the training's to choose; the shards hold the files as they are.
+    data = replace(
+        DataSettings(**config["data"]), labels=None, resize=None, evaluation_size="native"
+    )
+    parts, _ = open_parts(data, seed=config["seed"], fetch=True)
+    console = options.console
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Sharding", total=None)
+        result = write_shards(
+            parts,
+            options.out,
+            size=size,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    if len(part.iou_per_class) > 2:
-        table.add_section()
-        table.add_row("mean", show(part.iou, "iou"), show(part.dice), "", "", style="bold")
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(table)
-    accuracy = show(part.pixel_accuracy, "pixel_accuracy")
-    console.print(f"{_count(part.images, 'image')}, pixel accuracy {accuracy}", highlight=False)
-    for attribute, groups in part.subgroups.items():
-        console.print(_subgroups(attribute, groups))
-    if not part.intervals:
-        console.print(f"No intervals: they need at least {FEWEST} images.")
-
-
-def _subgroups(attribute: str, groups: "Mapping[str, PartResult]") -> Table:
-    """The scores of the images that share a value of an attribute."""
-    table = Table(title=escape(f"by {attribute}"), title_justify="left")
-    table.add_column("")
-    for name in ("images", "IoU  [95 % interval]", "pixel accuracy"):
-        table.add_column(name, justify="right")
-    for value, group in groups.items():
-        iou = "-" if group.iou is None else f"{group.iou:.4f}"
-        if "iou" in group.intervals:
-            iou += "  [{:.4f}, {:.4f}]".format(*group.intervals["iou"])
-        accuracy = "-" if group.pixel_accuracy is None else f"{group.pixel_accuracy:.4f}"
-        table.add_row(escape(value), str(group.images), iou, accuracy)
-    return table
+    if options.json:
+        _print_json(result.to_json())
+        return 0
+    for note in parts.notes:
+        console.print(f"- {note}", highlight=False, markup=False)
+    for name, part in result.parts.items():
+        samples, shards = counted(part.samples, "sample"), counted(part.shards, "shard")
+        print(f"{name}: {samples} in {shards}, {part.bytes / 1e6:,.1f} MB")
+    print(f"Shards: {result.out}")
+    return 0
 
 
 def _allowed(names: Sequence[str]) -> dict[str, Any]:
@@ -321,6 +361,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     run = Run.open(options.path)
     before = run.config
     config = override_config(before, options.words)
+    place = str(config["data"]["dataset"].get("root", ""))
+    if "://" in place and not any(word.startswith("data.dataset.root=") for word in options.words):
+        raise UsageError(
+            f"the run's data is at {place}: say data.dataset.root={place} if it may be fetched"
+        )
     other_data = any(
         config["data"]["dataset"].get(key) != before["data"]["dataset"].get(key)
         for key in ("_target_", "root")
@@ -356,39 +401,39 @@ def _predict(options: argparse.Namespace) -> int:
     import torch
     from rich.progress import Progress
 
+    from truemask.inference.distributed import predict_on_ray
     from truemask.inference.predict import predict
     from truemask.runs import Run
 
     run = Run.open(options.path)
-    bundle = run.load_bundle(allow=_allowed(options.allow))
-    if torch.cuda.is_available():
-        bundle.model.to("cuda")
+    allow = _allowed(options.allow)
+    bundle = run.load_bundle(allow=allow)
     console = options.console
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Predicting", total=None)
-        result = predict(
-            bundle,
-            options.inputs,
-            options.out,
-            overlay=options.overlay,
-            probabilities=options.probabilities,
-            tile=options.tile,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        how: dict[str, Any] = {
+            "overlay": options.overlay,
+            "probabilities": options.probabilities,
+            "tile": options.tile,
+            "progress": lambda done, total: bar.update(task, completed=done, total=total),
+        }
+        if options.ray is not None:
+            how |= {"address": options.ray, "allow": allow, "console": console}
+            result = predict_on_ray(run.bundle_folder, options.inputs, options.out, **how)
+        else:
+            if torch.cuda.is_available():
+                bundle.model.to("cuda")
+            result = predict(bundle, options.inputs, options.out, **how)
     if options.json:
         _print_json(result.to_json())
     for file, reason in result.failed:
         where = "" if file in reason else f"{file}: "
         print(f"truemask: skipped {where}{reason}", file=sys.stderr)
     if not options.json:
-        masks = _count(len(result.written), "mask")
+        masks = counted(len(result.written), "mask")
         print(f"{masks} in {options.out}; *.color.png shows the classes in colours.")
         print(f"Ids: {bundle.labels.legend()}")
     return 1 if result.failed else 0
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -442,7 +487,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(result.to_json())
     else:
-        print(f"Page: {out / 'reproduction.html'}")
+        print_reproduction(result)
+        print(f"Page: {result.page}")
     return 0
 
 

@@ -24,11 +24,13 @@ from truemask.errors import UsageError
 from truemask.training.settings import DataSettings, TrainerSettings
 from truemask.training.setup import is_weighting
 from truemask.training.testing import DATASETS, LOSSES, SPLITS
+from truemask.training.trackers import check_trackers
 
 GROUPS = ("data", "model", "loss", "optimizer", "schedule", "trainer", "experiment")
 DEFAULT_EXPERIMENT = "textures/demo"
 
 _KEYS = ("name", "runs", "seed", *(group for group in GROUPS if group != "experiment"))
+_OPTIONAL = ("logger", "profile")
 
 # Arguments that the training gives, so that a configuration need not.
 _GIVEN = {
@@ -76,7 +78,8 @@ def compose_config(overrides: Sequence[str], *, folder: Path | None = None) -> d
         if any(_key(word) == "data.dataset.root" for word in words):
             raise UsageError(f"the data is given twice, as {folder} and as data.dataset.root")
         dataset["root"] = str(folder)
-    if isinstance(dataset.get("root"), str) and dataset["root"] != "???":
+    root = dataset.get("root")
+    if isinstance(root, str) and root != "???" and "://" not in root:
         # So that the run can be evaluated and resumed from any other folder.
         dataset["root"] = str(Path(dataset["root"]).resolve())
     if config["name"] is None:
@@ -163,8 +166,17 @@ SCHEDULES = frozenset(
     )
 )  # fmt: skip
 
-RESUMABLE = ("trainer.max_", "trainer.patience", "data.num_workers", "data.cache")
-"""Settings that may change when a run goes on, since they change no step."""
+RESUMABLE = (
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.patience",
+    "trainer.devices",
+    "data.num_workers",
+    "data.cache",
+    "logger",
+)
+"""Settings that may change when a run goes on, since they change no step but by rounding."""
 
 
 def resume_config(
@@ -183,10 +195,11 @@ def resume_config(
     """
     for word in overrides:
         if not word.startswith(RESUMABLE):
+            hint = nearest(_key(word), RESUMABLE)
             raise UsageError(
-                f"{word!r} would make it another training: on resuming only "
-                "trainer.max_epochs, max_steps, max_time, trainer.patience, data.num_workers "
-                "and data.cache may change"
+                f"{word!r} would make it another training{hint}: on resuming only "
+                "trainer.max_epochs, max_steps, max_time, patience and devices, data.num_workers, "
+                "data.cache and logger may change"
             )
     changed = override_config(config, overrides)
     check_config(changed, allow=known_targets().union(allow))
@@ -248,7 +261,7 @@ def _compose(words: list[str]) -> dict[str, Any]:
             return _plain(compose("train", overrides=words))
     except MissingConfigException as error:
         raise UsageError(_missing(words, error)) from error
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise _as_usage(error) from error
 
 
@@ -296,9 +309,13 @@ def check_config(config: Mapping[str, Any], *, allow: frozenset[str] | None = No
         UsageError: the key that is wrong, with the nearest right one.
     """
     for key in config:
-        if key not in _KEYS:
-            hint = nearest(key, _KEYS)
-            raise UsageError(f"there is no setting {key!r}{hint} (there are {', '.join(_KEYS)})")
+        known = (*_KEYS, *_OPTIONAL)
+        if key not in known:
+            hint = nearest(key, known)
+            raise UsageError(f"there is no setting {key!r}{hint} (there are {', '.join(known)})")
+    check_trackers(config.get("logger"))
+    if config.get("profile") not in (None, False, True, "trace"):
+        raise UsageError(f"profile is {config['profile']!r}: give true, false or trace")
     for key in ("name", "runs"):
         if not isinstance(config[key], str) or not config[key]:
             raise UsageError(f"{key} is {config[key]!r}, but must be text")

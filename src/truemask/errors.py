@@ -1,4 +1,4 @@
-"""The two exceptions that end a command with one line."""
+"""The two exceptions that end a command with one line, and how their messages count."""
 
 
 class UsageError(ValueError):
@@ -11,3 +11,8 @@ class UsageError(ValueError):
 
 class JobFailed(RuntimeError):
     """A job that was asked for rightly and did not succeed; the command line exits with code 1."""
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: "1 image", "2,039 images"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

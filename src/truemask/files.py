@@ -1,11 +1,13 @@
 """Writing files so that a crash, a full disk or a second writer never leaves half of one."""
 
 import errno
+import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,23 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def make_dated_folder(parent: Path, *, prefix: str = "") -> Path:
+    """Make a new folder named by the time, which no other process can get.
+
+    Raises:
+        UsageError: it cannot be created.
+    """
+    make_folder(parent)
+    name = prefix + datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    others = (f"{name}-{number}" for number in itertools.count(2))
+    with explain_os_errors(parent):
+        for path in map(parent.joinpath, itertools.chain([name], others)):
+            with suppress(FileExistsError):
+                path.mkdir()  # the system makes it for one process only
+                return path
+    raise AssertionError("the count never ends")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path` in one step.
@@ -66,6 +85,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial(files: Iterable[Path]) -> None:
+    """Remove what killed processes left beside files that nobody is writing any more."""
+    names: dict[Path, set[str]] = {}
+    for file in files:
+        names.setdefault(file.parent, set()).add(file.name[:32])
+    for folder, known in names.items():
+        for left in folder.glob(".*.part"):
+            # "." before the name; ".", eight digits and ".part" after it: see `atomic_path`.
+            if left.name[1:-14] in known:
+                left.unlink(missing_ok=True)
+
+
+def default_cache_folder() -> Path:
+    """Where what can be made anew is kept: `$TRUEMASK_CACHE`, or below the user's cache (XDG)."""
+    if own := os.environ.get("TRUEMASK_CACHE"):
+        return Path(own)
+    user = os.environ.get("XDG_CACHE_HOME")
+    return (Path(user) if user else Path.home() / ".cache") / "truemask"
 
 
 def write_text(path: Path, text: str) -> None:

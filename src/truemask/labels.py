@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from truemask.errors import UsageError
+from truemask.errors import UsageError, counted
 
 IGNORE_INDEX = 255
 """The id of pixels that neither train nor count."""
@@ -184,9 +184,10 @@ class LabelMap:
                 for v, n in zip(values, counts, strict=True)
                 if v not in self.values
             ]
+            shown = ", ".join(f"{self._show(v)} ({counted(n, 'pixel')})" for v, n in strange[:5])
+            shown += " and others" if len(strange) > 5 else ""
             raise UsageError(
-                f"{', '.join(f'{self._show(v)} ({n} pixels)' for v, n in strange[:5])}"
-                f"{' and others' if len(strange) > 5 else ''} stand in no class; the classes are "
+                f"{shown} stand{'s' if len(strange) == 1 else ''} in no class; the classes are "
                 f"{', '.join(self._show(v) for v in sorted(self.values)[:24])}"
                 f"{', ...' if len(self.values) > 24 else ''}"
             )

@@ -4,6 +4,9 @@ Every loss is called as `loss(logits, target)`, with logits (B, L, H, W) of any 
 it computes in float32, and targets (B, H, W) of class ids, uint8 or int64. It returns a scalar.
 One logit channel z stands for two classes and means the same as the two channels (0, z). Where
 every pixel is ignored, the loss is 0 and so are its gradients.
+
+Of a batch that is cut into parts, `loss(logits, target, whole=...)` is one part's share
+(`truemask.whole_batch`).
 """
 
 import math
@@ -17,6 +20,7 @@ from torch.nn import functional
 
 from truemask.errors import UsageError
 from truemask.labels import IGNORE_INDEX
+from truemask.whole_batch import Whole, mass_of, share_of
 
 Ids = UInt8[Tensor, "B H W"] | Int64[Tensor, "B H W"]
 
@@ -48,8 +52,10 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Float[Tensor, "B L H W"], target: Ids) -> Float[Tensor, ""]:
-        """The loss."""
+    def forward(
+        self, logits: Float[Tensor, "B L H W"], target: Ids, *, whole: Whole | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss, or a part's share of it."""
         logits, target, valid = _prepare(logits, target, self.ignore_index)
         weight = _one_a_class(self.weight, logits)
         total = functional.cross_entropy(
@@ -60,7 +66,12 @@ class CrossEntropy(nn.Module):
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        return _divide(total, _of_pixels(weight, target, valid).sum())
+        mass = _of_pixels(weight, target, valid).sum() if whole is None else whole.mass[0]
+        return _divide(total, mass)
+
+    def mass(self, target: Ids) -> Float[Tensor, " 1"]:
+        """The weights of its pixels."""
+        return _weigh(self.weight, target, self.ignore_index)
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -86,8 +97,10 @@ class BinaryCrossEntropy(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Float[Tensor, "B 1 H W"], target: Ids) -> Float[Tensor, ""]:
-        """The loss."""
+    def forward(
+        self, logits: Float[Tensor, "B 1 H W"], target: Ids, *, whole: Whole | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss, or a part's share of it."""
         if logits.shape[1] != 1:
             raise UsageError(
                 "BinaryCrossEntropy is for two classes, which are one logit channel, not for "
@@ -101,7 +114,11 @@ class BinaryCrossEntropy(nn.Module):
             ignore_index=self.ignore_index,
             reduction="sum",
         )
-        return _divide(total, valid.sum())
+        return _divide(total, valid.sum() if whole is None else whole.mass[0])
+
+    def mass(self, target: Ids) -> Float[Tensor, " 1"]:
+        """Its valid pixels."""
+        return _weigh(None, target, self.ignore_index)
 
 
 class Focal(nn.Module):
@@ -143,8 +160,10 @@ class Focal(nn.Module):
         self.gamma = gamma
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Float[Tensor, "B L H W"], target: Ids) -> Float[Tensor, ""]:
-        """The loss."""
+    def forward(
+        self, logits: Float[Tensor, "B L H W"], target: Ids, *, whole: Whole | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss, or a part's share of it."""
         logits, target, valid = _prepare(logits, target, self.ignore_index)
         weights = _of_pixels(_one_a_class(self.weight, logits), target, valid)
         surprise = functional.cross_entropy(
@@ -155,7 +174,11 @@ class Focal(nn.Module):
         losses = weights * missed**self.gamma * surprise
         if self.alpha is not None:
             losses = losses * _of_pixels(_one_a_class(self.alpha, logits, "alpha"), target, valid)
-        return _divide(losses.sum(), weights.sum())
+        return _divide(losses.sum(), weights.sum() if whole is None else whole.mass[0])
+
+    def mass(self, target: Ids) -> Float[Tensor, " 1"]:
+        """The weights of its pixels."""
+        return _weigh(self.weight, target, self.ignore_index)
 
 
 class Dice(nn.Module):
@@ -188,18 +211,24 @@ class Dice(nn.Module):
         self.include_background = include_background
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Float[Tensor, "B L H W"], target: Ids) -> Float[Tensor, ""]:
-        """The loss."""
+    def forward(
+        self, logits: Float[Tensor, "B L H W"], target: Ids, *, whole: Whole | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss, or a part's share of it."""
         first = 0 if logits.shape[1] > 1 and self.include_background else 1
         logits, target, valid = _prepare(logits, target, self.ignore_index)
-        predicted, intersection, true = (
-            sums[first:] for sums in _RegionSums.apply(logits, target, valid)
-        )
+        sums = torch.stack(_RegionSums.apply(logits, target, valid))
+        predicted, intersection, true = (sums if whole is None else whole.total(sums))[:, first:]
         present = true > 0
         # Divides by 1 instead of 0 where the class is left out anyway: a NaN would spread.
         size = torch.where(present, predicted + true + self.smooth, 1.0)
         losses = torch.where(present, 1 - (2 * intersection + self.smooth) / size, 0.0)
-        return _divide(losses.sum(), present.sum()).to(logits.dtype)
+        loss = _divide(losses.sum(), present.sum())
+        return (loss if whole is None else loss / whole.mass[0]).to(logits.dtype)
+
+    def mass(self, target: Ids) -> Float[Tensor, " 1"]:
+        """1: processes add up their regions, but each micro-batch has a coefficient of its own."""
+        return torch.ones(1, dtype=torch.float64, device=target.device)
 
 
 class MeanSquaredError(nn.Module):
@@ -215,14 +244,21 @@ class MeanSquaredError(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Float[Tensor, "B L H W"], target: Ids) -> Float[Tensor, ""]:
-        """The loss."""
+    def forward(
+        self, logits: Float[Tensor, "B L H W"], target: Ids, *, whole: Whole | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss, or a part's share of it."""
         logits, target, valid = _prepare(logits, target, self.ignore_index)
         place = torch.where(valid, target, 0)[:, None]
         one = logits.new_ones(()).expand_as(place)
         difference = logits.softmax(1).scatter_add(1, place, -one)
         total = (difference.square().sum(1) * valid).sum()
-        return _divide(total, valid.sum() * logits.shape[1])
+        mass = valid.sum() if whole is None else whole.mass[0]
+        return _divide(total, mass * logits.shape[1])
+
+    def mass(self, target: Ids) -> Float[Tensor, " 1"]:
+        """Its valid pixels."""
+        return _weigh(None, target, self.ignore_index)
 
 
 class Sum(nn.Module):
@@ -249,13 +285,25 @@ class Sum(nn.Module):
         self.losses = nn.ModuleList(losses)
         self.weights = factors
 
-    def forward(self, logits: Float[Tensor, "B L H W"], target: Ids) -> Float[Tensor, ""]:
-        """The loss."""
-        terms = [
-            weight * loss(logits, target)
-            for weight, loss in zip(self.weights, self.losses, strict=True)
-        ]
+    def forward(
+        self, logits: Float[Tensor, "B L H W"], target: Ids, *, whole: Whole | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss, or a part's share of it."""
+        if whole is None:
+            values = [loss(logits, target) for loss in self.losses]
+        else:
+            masses = torch.split(whole.mass, [_terms(loss) for loss in self.losses])
+            wholes = [Whole(mass, whole.total) for mass in masses]
+            values = [
+                share_of(loss, logits, target, whole=part)
+                for loss, part in zip(self.losses, wholes, strict=True)
+            ]
+        terms = [weight * value for weight, value in zip(self.weights, values, strict=True)]
         return torch.stack(terms).sum()
+
+    def mass(self, target: Ids) -> Float[Tensor, " T"]:
+        """Those of all losses, one after the other."""
+        return torch.cat([mass_of(loss, target) for loss in self.losses])
 
 
 class _RegionSums(torch.autograd.Function):
@@ -326,8 +374,20 @@ def _of_pixels(
     return weight[torch.where(valid, target, 0)] * valid
 
 
+def _terms(loss: nn.Module) -> int:
+    """How many numbers `mass` gives."""
+    return sum(map(_terms, loss.losses)) if isinstance(loss, Sum) else 1
+
+
+def _weigh(weight: Float[Tensor, " K"] | None, target: Ids, ignore_index: int) -> Tensor:
+    """The weights of all valid pixels, added up; (1,) float64, as parts are added to it."""
+    target = target.long()
+    valid = target != ignore_index
+    return _of_pixels(weight, target, valid).sum(dtype=torch.float64)[None]
+
+
 def _divide(total: Float[Tensor, ""], by: Tensor) -> Float[Tensor, ""]:
-    return total / torch.where(by > 0, by, 1)
+    return total / torch.where(by > 0, by, 1).to(total.dtype)
 
 
 def _one_a_class(

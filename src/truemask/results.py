@@ -123,6 +123,12 @@ class TrainResult:
             "parts": {name: part.to_json() for name, part in self.parts.items()},
         }
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "TrainResult":
+        """The inverse."""
+        parts = {name: PartResult.from_json(part) for name, part in value["parts"].items()}
+        return cls(**{**value, "parts": parts})
+
 
 def _plain(value: Any) -> Any:
     """Tuples to lists and NaN to `None`, all the way down."""

@@ -13,6 +13,9 @@
       evaluation-<name>.json  what was evaluated later, and its .npz
       findings.json           what the checks said
       pictures/               predictions of a few images over the training, where it was asked for
+      trackers.json           under which id each tracker has the run
+      tensorboard/ wandb/     what these trackers wrote, where `logger` names them
+      profile.json            where a step's time goes, where it was asked for
       samples/                small pictures with truth and prediction, for the report
       report.html             one file, works offline
 

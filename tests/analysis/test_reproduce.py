@@ -1,7 +1,11 @@
 """Whole repetitions, small ones: what is trained, what is taken, what goes on, what is shown."""
 
+import io
 import json
+import re
 import shutil
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -14,7 +18,8 @@ from truemask.analysis import trials
 from truemask.analysis.matching import STOPPED
 from truemask.analysis.project import Measure
 from truemask.analysis.reproduction import load
-from truemask.errors import UsageError
+from truemask.cli import main
+from truemask.errors import JobFailed, UsageError
 from truemask.results import TrainResult
 from truemask.runs import list_runs
 from truemask.training.fit import train
@@ -126,6 +131,47 @@ def test_after_ctrl_c_nothing_more_is_trained_and_the_page_says_so(
     assert "2 of 2 trials have no finished run" in page.texts["head"]
 
 
+class CtrlC(Console):
+    """Ctrl-C is pressed `times` times as soon as the validation of step `step` is shown."""
+
+    def __init__(self, step, times):
+        super().__init__(file=io.StringIO())
+        self.step, self.times = step, times
+
+    def print(self, *objects, **options):
+        super().print(*objects, **options)
+        if re.match(rf"epoch .* step +{self.step} ", " ".join(map(str, objects))):
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C counts, also where the tests run in the background, whose shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield CtrlC
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_trial_that_ctrl_c_ended_goes_on_from_its_last_checkpoint(
+    repeat, ctrl_c, tmp_path, times
+):
+    """A first press ends it after the step at hand, a second at once."""
+    options = {
+        "only": ("slow",),
+        "overrides": ("trainer.interval_unit=steps", "trainer.eval_interval=1"),
+    }
+    with pytest.raises((JobFailed, KeyboardInterrupt)) if times == 2 else nullcontext():
+        repeat(**options, console=ctrl_c(2, times))
+    (run,) = list_runs(tmp_path / "out")
+    result, trained = repeat(**options)
+    assert trained == [("slow", True)]
+    assert result.trials[0].status == "resumed"
+    assert result.trials[0].run == str(run.path)
+    assert int(run.history[-1]["step"]) == 3
+
+
 def test_a_trial_that_fails_leaves_the_page_of_the_others(repeat, out, monkeypatch):
     shutil.rmtree(out / "runs" / "fast")
 
@@ -234,6 +280,35 @@ def test_a_project_with_data_asks_for_it(tmp_path):
         module.reproduce("edges", out=tmp_path, console=Console(quiet=True))
     with pytest.raises(UsageError, match="is no folder"):
         module.reproduce("edges", out=tmp_path, data=tmp_path / "gone", console=Console(quiet=True))
+
+
+@pytest.mark.parametrize("place", [".", "runs/here"])
+def test_nothing_is_written_into_the_data(tmp_path, place):
+    (tmp_path / "VOC").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "VOC")
+    for data in ("VOC", "link"):
+        with pytest.raises(UsageError, match="into the data: give --out DIR outside of"):
+            module.reproduce(
+                "edges",
+                out=tmp_path / "VOC" / place,
+                data=tmp_path / data,
+                console=Console(quiet=True),
+            )
+    assert list((tmp_path / "VOC").iterdir()) == []
+
+
+def test_the_terminal_shows_the_table_and_where_the_page_is(tiny, out, monkeypatch, capsys):
+    monkeypatch.setitem(module.PROJECTS, "tiny", tiny)
+    shutil.rmtree(out / "runs" / "fast")
+    words = ["reproduce", "tiny", "--out", str(out), "--only", "slow"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    value = load(out / "reproduction.json").rows[0].same.value
+    assert re.search(rf"mean training loss of all steps.* 0\.5 .* {value:.4g} .* - ", shown)
+    assert "1 of 2 trials not finished." in shown
+    assert shown.splitlines()[-1] == f"Page: {out / 'reproduction.html'}"
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["project"] == "tiny"
 
 
 def test_the_page_is_one_sound_file(repeat, out):

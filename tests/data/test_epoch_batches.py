@@ -17,16 +17,14 @@ def test_rounds_run_through_the_epochs_as_they_are(length, batch_size, rounds, s
     batch_size = min(batch_size, length)
     sizes = [(i % 3, i % 5) for i in range(length)] if sized else None
     by_epoch = EpochBatches(length, batch_size=batch_size, seed=3, sizes=sizes)
-    by_round = EpochBatches(
-        length, batch_size=batch_size, seed=3, sizes=sizes, round_batches=rounds
-    )
+    by_round = EpochBatches(length, batch_size=batch_size, seed=3, sizes=sizes, round_steps=rounds)
     expected = []
     for epoch in range(3):
-        by_epoch.set_epoch(epoch)
+        by_epoch.go_to(epoch)
         expected += list(by_epoch)
     found = []
     for number in range(len(expected) // rounds):
-        by_round.set_epoch(number)
+        by_round.go_to(number)
         batches = list(by_round)
         assert len(batches) == len(by_round) == rounds
         assert [by_round.epoch_of(number, i) for i in range(rounds)] == [b[0][0] for b in batches]
@@ -40,13 +38,14 @@ def test_an_epoch_takes_each_sample_at_most_once_and_leaves_less_than_a_batch(si
     batches = EpochBatches(103, batch_size=8, seed=0, sizes=sizes)
     seen = [index for batch in batches for _, index in batch]
     assert len(seen) == len(set(seen)) == 96
-    batches.set_epoch(1)
+    batches.go_to(1)
     assert [index for batch in batches for _, index in batch] != seen
 
 
 def test_with_epochs_as_rounds_their_batches_are_a_multiple() -> None:
-    batches = EpochBatches(100, batch_size=8, seed=0, multiple=5)
-    assert len(batches) == len(list(batches)) == 10
+    batches = EpochBatches(100, batch_size=8, seed=0, accumulate=5)
+    assert len(batches) == len(list(batches)) == 2
+    assert [len(step) for step in batches] == [40, 40]
 
 
 def padded_share(batches: EpochBatches, sizes: list[tuple[int, int]]) -> float:
@@ -68,7 +67,7 @@ def test_batches_by_size_pad_little_and_are_still_mixed() -> None:
     bucketed = EpochBatches(800, batch_size=8, seed=0, sizes=sizes)
     assert padded_share(bucketed, sizes) < 0.02 < 0.2 < plain
     first, second = [frozenset(i for _, i in batch) for batch in bucketed], []
-    bucketed.set_epoch(1)
+    bucketed.go_to(1)
     second = [frozenset(i for _, i in batch) for batch in bucketed]
     assert not set(first) & set(second)
     # Not all small ones first: the batches come in a random order.

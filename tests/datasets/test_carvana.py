@@ -89,7 +89,7 @@ def test_a_grey_between_car_and_background_is_refused(tmp_path):
     path = tmp_path / "train_masks" / f"{CARS[1]}_01_mask.gif"
     path.unlink()
     save(path.with_suffix(".png"), blocks(0, 128, 255, height=10, width=12))
-    with pytest.raises(UsageError, match=r"_01_mask\.png: value 128 \(40 pixels\) stand in no cl"):
+    with pytest.raises(UsageError, match=r"_01_mask\.png: value 128 \(40 pixels\) stands in no c"):
         carvana(tmp_path)["train"][0]
 
 

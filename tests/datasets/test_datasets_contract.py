@@ -1,6 +1,7 @@
 """What every dataset keeps to, on a generated miniature in its own layout on disk."""
 
 import pickle
+import shutil
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, pairwise
@@ -202,6 +203,20 @@ def test_a_missing_folder_is_one_line_that_says_where_to_get_the_data(tmp_path, 
         assert "it must look like" in message
         assert "http" in message
         assert "\n" not in message
+
+
+@on_disk
+def test_endings_may_be_capitals(tmp_path, roots, name):
+    root = shutil.copytree(roots(name), tmp_path / "copy")
+    for path in sorted(root.rglob("*")):
+        if path.suffix in (".jpg", ".png", ".gif", ".mat"):
+            path.rename(path.with_suffix(path.suffix.upper()))
+    usual, other = ON_DISK[name](roots(name)), ON_DISK[name](root)
+    assert other.keys() == usual.keys()
+    for key, part in other.items():
+        assert part.names == usual[key].names
+        assert part.attributes == usual[key].attributes
+        assert torch.equal(part[0].mask, usual[key][0].mask)
 
 
 @on_disk

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from truemask.datasets import downloads
-from truemask.datasets.downloads import Archive, fetch, terminal_progress
+from truemask.datasets import downloads, receiving
+from truemask.datasets.downloads import fetch, terminal_progress
+from truemask.datasets.receiving import Archive
 from truemask.errors import JobFailed, UsageError
 
 
@@ -73,7 +74,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(monkeypatch):
-    monkeypatch.setattr(downloads, "PAUSE_S", 0.0)
+    monkeypatch.setattr(receiving, "PAUSE_S", 0.0)
     servers = []
 
     def start(behaviour, name="data.tar.gz"):

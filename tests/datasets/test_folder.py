@@ -120,7 +120,7 @@ def test_no_image_is_decoded_at_opening(tmp_path, monkeypatch):
         raise AssertionError("an image was decoded")
 
     root = write_folder(tmp_path, [blocks(0, 1)] * 8)
-    monkeypatch.setattr(paired, "read_image_and_size", refuse)
+    monkeypatch.setattr(paired, "read_image_and_frame", refuse)
     assert len(folder(root)["train"]) == 6
 
 
@@ -159,17 +159,20 @@ def test_sizes_that_differ_are_refused(tmp_path):
         part[0]
 
 
-def test_an_exif_orientation_turns_the_image_and_not_the_mask(tmp_path):
+def test_an_exif_orientation_turns_the_image_and_a_mask_of_the_unturned(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     for index in range(4):
         save(tmp_path / "images" / f"{index}.jpg", photo(24, 32), exif=exif)
         save(tmp_path / "masks" / f"{index}.png", blocks(0, 1, height=32, width=24))
-    assert folder(tmp_path)["train"][0].image.shape == (3, 32, 24)
+    upright = folder(tmp_path)["train"][0]
+    assert upright.image.shape == (3, 32, 24)
+    assert np.array_equal(upright.mask, blocks(0, 1, height=32, width=24))
     for index in range(4):
         save(tmp_path / "masks" / f"{index}.png", blocks(0, 1, height=24, width=32))
-    with pytest.raises(UsageError, match="is 24x32 pixels, but its mask .* is 32x24; .*EXIF"):
-        folder(tmp_path)
+    turned = folder(tmp_path)["train"][0]
+    assert torch.equal(turned.image, upright.image)
+    assert np.array_equal(turned.mask, np.rot90(blocks(0, 1, height=24, width=32), -1))
 
 
 def test_faulty_files_are_refused_at_opening_or_when_read(tmp_path):

@@ -150,9 +150,9 @@ def test_a_colour_of_no_label(tmp_path):
     save(tmp_path / "labels/00001.png", np.array([[[1, 2, 3]] * 17, [[70, 70, 70]] * 17], np.uint8))
     save_palette(write(tmp_path, 2), np.minimum(IDS, 1), [(70, 70, 70), (1, 2, 3)])
     part = gta5(tmp_path)["train"]
-    with pytest.raises(UsageError, match=r"00001\.png: colour #010203 \(17 pixels\) stand in no"):
+    with pytest.raises(UsageError, match=r"00001\.png: colour #010203 \(17 pixels\) stands in"):
         part[0]
-    with pytest.raises(UsageError, match=r"00002\.png: colour #010203 \(33 pixels\) stand in no"):
+    with pytest.raises(UsageError, match=r"00002\.png: colour #010203 \(33 pixels\) stands in"):
         part[1]
 
 

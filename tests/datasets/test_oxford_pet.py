@@ -146,7 +146,7 @@ def test_downloads_are_unpacked_where_torchvision_puts_them(tmp_path, monkeypatc
         asked.append((archive.url, archive.md5))
         path.write_bytes(contents[path.name])
 
-    monkeypatch.setattr(downloads, "_download", download)
+    monkeypatch.setattr(downloads, "receive", download)
     root = tmp_path / "root"
     for _ in range(2):
         parts = oxford_pet(root / "oxford-iiit-pet" if inside else root, download=True)

@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from truemask.datasets.decoding import turn
 from truemask.datasets.paired import PairedDataset, nearest
 from truemask.datasets.pairing import Pair
 from truemask.datasets.reading import read_image
@@ -98,24 +99,53 @@ def test_a_mask_of_another_size_is_refused_or_fitted(tmp_path, ending, size):
     assert fitted.image.shape[1:] == fitted.mask.shape
 
 
-@pytest.mark.parametrize("size", [None, (8, 8)])
-def test_the_mask_of_a_turned_image_is_turned_as_well(tmp_path, size):
+def turned(tmp_path, orientation, mask, **options):
+    """A photo of 120x80 pixels with an EXIF orientation, and a mask."""
     exif = Image.Exif()
-    exif[0x0112] = 6
-    path = save(tmp_path / "image.jpg", photo(120, 80), exif=exif)
-    upright = save(tmp_path / "upright.png", random_mask(80, 120))
-    data = PairedDataset(pairs=(Pair(None, "x", path, upright),), labels=LABELS, size=size)
-    assert data[0].image.shape[1:] == data[0].mask.shape == (size or (80, 120))
-    sideways = save(tmp_path / "sideways.png", random_mask(120, 80))
-    data = PairedDataset(pairs=(Pair(None, "x", path, sideways),), labels=LABELS, size=size)
-    with pytest.raises(UsageError, match=r"is 120x80 .* is 80x120; if the image has an EXIF"):
+    exif[0x0112] = orientation
+    image = save(tmp_path / "image.png", photo(120, 80), exif=exif)
+    pair = Pair(None, "x", image, save(tmp_path / "mask.png", mask))
+    return PairedDataset(pairs=(pair,), labels=LABELS, **options)
+
+
+@pytest.mark.parametrize("orientation", [1, 5, 6, 7, 8])
+@pytest.mark.parametrize("as_stored", [False, True])
+@pytest.mark.parametrize("size", [None, (8, 8)])
+def test_a_mask_lies_on_its_turned_image_however_it_was_drawn(
+    tmp_path, orientation, as_stored, size
+):
+    raw = random_mask(120, 80)
+    upright = turn(raw, orientation)
+    wanted = LABELS.encode(upright if size is None else nearest(upright, size))
+    for drawn in (raw, upright):
+        data = turned(tmp_path, orientation, drawn, as_stored=as_stored, size=size)
+        assert np.array_equal(data[0].mask, wanted)
+        assert np.array_equal(data.mask(0), wanted)
+        assert data[0].image.shape[1:] == data.sizes[0] == wanted.shape
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_where_the_size_does_not_tell_how_a_mask_was_drawn_the_dataset_does(tmp_path, orientation):
+    raw = random_mask(120, 80)
+    shown = turned(tmp_path, orientation, raw)
+    assert np.array_equal(shown[0].mask, LABELS.encode(raw))
+    stored = turned(tmp_path, orientation, raw, as_stored=True)
+    assert np.array_equal(stored[0].mask, LABELS.encode(turn(raw, orientation)))
+    assert torch.equal(stored[0].image, shown[0].image)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_mask_that_fits_neither_way_is_refused(tmp_path, orientation):
+    data = turned(tmp_path, orientation, random_mask(120, 79), as_stored=True)
+    said = "120x80" if orientation == 6 else "80x120"
+    with pytest.raises(UsageError, match=rf"is {said} .* is 79x120: a mask must have the size"):
         data[0]
 
 
 @pytest.mark.parametrize("size", [None, (6, 8)])
 def test_a_value_in_no_class_names_the_file(tmp_path, size):
     data = dataset(tmp_path, photo(), blocks(7, 12), size=size)
-    with pytest.raises(UsageError, match=r"mask\.png: value 12 \(.*stand in no class"):
+    with pytest.raises(UsageError, match=r"mask\.png: value 12 \(.*stands in no class"):
         data[0]
 
 

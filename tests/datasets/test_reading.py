@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from truemask.datasets import decoding
 from truemask.datasets.decoding import image_size, load_shrunk, open_image, turn
-from truemask.datasets.reading import read_image, read_image_and_size, read_mask_raw
+from truemask.datasets.reading import read_image, read_image_and_frame, read_mask_raw
 from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec, resize_image
 
@@ -352,7 +352,7 @@ def test_a_jpeg_is_decoded_no_larger_than_it_need_be(tmp_path, stored, size, dec
         small = load_shrunk(image, path, size)
         assert (small and image.size[::-1]) == decoded
         assert small is None or small.size[::-1] == size
-    assert read_image_and_size(path, RGB, size=size)[1] == stored
+    assert read_image_and_frame(path, RGB, size=size)[1].size == stored
 
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 96), (20, 200)])
@@ -389,8 +389,8 @@ def test_turned_images_are_turned_when_small(tmp_path, ending, orientation):
     path = save(tmp_path / f"x.{ending}", scenery(240, 400), exif=exif)
     assert difference(path, (40, 60)) < (2 if ending == "jpg" else 1e-9)
     whole = (240, 400) if orientation < 5 else (400, 240)
-    assert read_image_and_size(path, RGB, size=(40, 60))[1] == whole
-    assert read_image_and_size(path, RGB)[1] == whole
+    assert read_image_and_frame(path, RGB, size=(40, 60))[1].size == whole
+    assert read_image_and_frame(path, RGB)[1].size == whole
 
 
 def test_checks_of_a_whole_jpeg_are_made_when_it_is_small(tmp_path):

@@ -191,7 +191,7 @@ def test_downloads_are_unpacked_where_torchvision_puts_them(tmp_path, monkeypatc
         asked.append(archive)
         path.write_bytes(contents[path.name])
 
-    monkeypatch.setattr(downloads, "_download", download)
+    monkeypatch.setattr(downloads, "receive", download)
     root = tmp_path / "root"
     for _ in range(2):
         parts = voc(root, year="2007", download=True)

@@ -26,12 +26,14 @@ LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})
 BINARY = LabelMap(names=("background", "crack"), values={0: 0, 255: 1})
 
 
-def make_bundle(labels: LabelMap = LABELS, images: ImageSpec = RGB) -> Bundle:
+def make_bundle(
+    labels: LabelMap = LABELS, images: ImageSpec = RGB, widths: Sequence[int] = (8, 16)
+) -> Bundle:
     network = {
         "_target_": "truemask.models.unet.UNet",
         "in_channels": images.channels,
         "out_channels": labels.num_logits,
-        "widths": [8, 16],
+        "widths": list(widths),
     }
     torch.manual_seed(0)
     model = Segmenter(network=build_network(network), images=images)
@@ -335,7 +337,7 @@ def test_an_overlay_leaves_the_background_as_it_is() -> None:
 
 @pytest.mark.slow
 def test_a_photo_of_twelve_megapixels(tmp_path: Path) -> None:
-    bundle = make_bundle()
+    bundle = make_bundle(widths=(2, 4))
     source = save(tmp_path / "photo.jpg", 3000, 4000)
     result = predict(bundle, [source], tmp_path / "out", overlay=True)
     assert result.failed == []

@@ -135,7 +135,7 @@ def test_progress_counts_images_and_folders_are_made(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "voc"}, r"no miniature 'voc'; there are voc2012, voc2007"),
+        ({"name": "voc"}, r"'voc'; did you mean 'voc2012'\? \(there are voc2012, voc2007"),
         ({"images": 9}, r"images 9 must be from 10"),
         ({"images": 20_001}, r"images 20001 must be"),
         ({"seed": -1}, r"seed -1 must be 0 or greater"),

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
@@ -24,10 +23,11 @@ from truemask.errors import JobFailed, UsageError
 from truemask.evaluation import evaluate
 from truemask.per_image import load_parts
 from truemask.runs import Run
-from truemask.training.callbacks import Recorder
-from truemask.training.data_module import TrainingSamples
 from truemask.training.fit import train
+from truemask.training.loaders import TrainingSamples
+from truemask.training.loop import Loop
 from truemask.training.opening import open_parts
+from truemask.training.record import Record
 from truemask.training.settings import DataSettings
 from truemask.training.setup import prepare
 
@@ -299,7 +299,7 @@ def test_too_little_memory_says_what_to_lower(tmp_path: Path, monkeypatch) -> No
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("truemask.training.task.SegmentationTask.training_step", exhausted)
+    monkeypatch.setattr("truemask.training.step.OptimizerStep.take", exhausted)
     with pytest.raises(
         UsageError, match=r"out of memory while training: lower data\.batch_size \(now 2\)"
     ):
@@ -335,21 +335,19 @@ def test_resuming_with_workers_is_exact_too(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_epoch_does_not_become_the_best(tmp_path: Path, monkeypatch) -> None:
-    seen = []
-    original = Recorder.on_train_batch_end
+    original = Loop._step
 
-    def interrupt(self, trainer, task, outputs, batch, batch_idx):
-        seen.append(batch_idx)
-        if len(seen) == 6:  # in the middle of the second epoch
-            self.interrupted.set()
-        original(self, trainer, task, outputs, batch, batch_idx)
+    def interrupt(self, batches):
+        original(self, batches)
+        if self.state.step == 6:  # in the middle of the second epoch
+            self.interruption.stop = True
 
-    monkeypatch.setattr(Recorder, "on_train_batch_end", interrupt)
+    monkeypatch.setattr(Loop, "_step", interrupt)
     run = run_training(tmp_path)
     assert run.environment["training"]["stopped"] == "you stopped it"
     assert run.environment["training"]["best_epoch"] == 0
     assert run.load_bundle().info["epoch"] == 0
-    monkeypatch.setattr(Recorder, "on_train_batch_end", original)
+    monkeypatch.setattr(Loop, "_step", original)
     train(run.config, console=Console(quiet=True), resume=run)
     whole = run_training(tmp_path / "whole")
     assert figures(run) == figures(whole)
@@ -378,20 +376,20 @@ def test_best_weights_that_a_kill_kept_from_being_written_are_made_up_for(
     tmp_path: Path, monkeypatch, place: str
 ) -> None:
     calls = []
-    original = Recorder.keep_best
+    original = Record.keep_best
 
-    def killed(self, task, *, step):
+    def killed(self, state, step):
         calls.append(step)
         if len(calls) == 2:
             if place == "between":
-                self.save_model(task, self.state.best_epoch, step)
+                self.save_model(step.kept, state.best_epoch, state.best_step)
             raise Killed
-        original(self, task, step=step)
+        original(self, state, step)
 
-    monkeypatch.setattr(Recorder, "keep_best", killed)
+    monkeypatch.setattr(Record, "keep_best", killed)
     with pytest.raises(Killed):
         run_training(tmp_path / "killed", "trainer.monitor=validation_loss")
-    monkeypatch.setattr(Recorder, "keep_best", original)
+    monkeypatch.setattr(Record, "keep_best", original)
     (folder,) = (tmp_path / "killed" / "textures" / "demo").iterdir()
     run = Run.open(folder)
     # With nothing left to do, what is missing must come from the checkpoint.
@@ -401,7 +399,8 @@ def test_best_weights_that_a_kill_kept_from_being_written_are_made_up_for(
     best = run.environment["training"]["best_epoch"]
     assert best == run.load_bundle().info["epoch"]
     content = torch.load(run.best_checkpoint, weights_only=True)
-    assert content["epoch"] == best
+    assert content["state"]["best_epoch"] == best
+    assert content["state"]["best_step"] == content["state"]["step"]
 
 
 @pytest.mark.parametrize(
@@ -409,9 +408,9 @@ def test_best_weights_that_a_kill_kept_from_being_written_are_made_up_for(
     [
         {"a": 1},
         [1],
-        {"callbacks": {}},
-        {"callbacks": {"Recorder": {"extra": 1}}},
-        {"state_dict": 1},
+        {"state": {}, "step": {}},
+        {"state": {"extra": 1}, "step": {}},
+        {"state": 1},
     ],
 )
 def test_a_checkpoint_of_something_else_is_one_line(tmp_path: Path, content) -> None:
@@ -434,8 +433,6 @@ def test_a_folder_may_be_called_like_an_interpolation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        SIGTERMException(),
-        SystemExit(1),
         RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated."),
         RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
     ],
@@ -446,6 +443,6 @@ def test_an_end_from_outside_is_a_failed_job_that_can_go_on(
     def ended(*_: object) -> None:
         raise end
 
-    monkeypatch.setattr("truemask.training.task.SegmentationTask.training_step", ended)
+    monkeypatch.setattr("truemask.training.step.OptimizerStep.take", ended)
     with pytest.raises(JobFailed, match="go on with `truemask train resume="):
         run_training(tmp_path)

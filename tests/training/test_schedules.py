@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 from truemask.build import build
 from truemask.compose import compose_config, options
 from truemask.errors import UsageError
+from truemask.training.limits import Limits
 from truemask.training.schedules import (
     Constant,
     OneCycle,
@@ -23,7 +24,6 @@ from truemask.training.schedules import (
     WarmupInverseSqrt,
 )
 from truemask.training.settings import DataSettings, TrainerSettings, parse_time
-from truemask.training.task import Limits
 
 
 def at(fraction: float) -> Progress:

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from truemask.compose import compose_config, resume_config
 from truemask.errors import UsageError
 from truemask.runs import Run
-from truemask.training.callbacks import Recorder
 from truemask.training.fit import train
+from truemask.training.loop import Loop
 
 # Epochs of 5 batches, 2 a step: rounds do not end where epochs do.
 STEPS = [
@@ -76,14 +76,14 @@ def test_pictures_of_the_predictions_are_kept(finished: Run) -> None:
 def test_a_run_that_broke_off_after_any_round_ends_as_if_nothing_had_happened(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    write = Recorder.on_train_epoch_end
+    write = Loop._end_round
 
-    def breaking(self, trainer, pl_module):
-        write(self, trainer, pl_module)
-        if self.state.rounds == after:
+    def breaking(self, validation):
+        write(self, validation)
+        if self.state.round == after:
             raise OSError("the power is gone")
 
-    monkeypatch.setattr(Recorder, "on_train_epoch_end", breaking)
+    monkeypatch.setattr(Loop, "_end_round", breaking)
     with pytest.raises(OSError, match="power"):
         run_steps(tmp_path)
     monkeypatch.undo()
@@ -146,14 +146,14 @@ def test_a_raised_limit_goes_on_alike_with_and_without_workers(tmp_path: Path) -
 def test_an_interrupt_on_the_last_batch_of_a_round_keeps_its_validation(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after_batch = Recorder.on_train_batch_end
+    step = Loop._step
 
-    def interrupting(self, trainer, pl_module, outputs, batch, batch_idx):
-        if pl_module.global_step == 4 and batch_idx == trainer.num_training_batches - 1:
-            self.interrupted.set()
-        after_batch(self, trainer, pl_module, outputs, batch, batch_idx)
+    def interrupting(self, batches):
+        step(self, batches)
+        if self.state.step == 4:
+            self.interruption.stop = True
 
-    monkeypatch.setattr(Recorder, "on_train_batch_end", interrupting)
+    monkeypatch.setattr(Loop, "_step", interrupting)
     run = run_steps(tmp_path)
     monkeypatch.undo()
     assert [row["validation_iou"] for row in rows_of(run)][1] == rows_of(finished)[1][

@@ -19,6 +19,7 @@ _GROUPS = ("seed", "data", "model", "loss", "optimizer", "schedule", "trainer")
 _FREE = (
     "data.num_workers",
     "data.cache",
+    "data.cache_folder",
     "trainer.accelerator",
     "trainer.pictures",
     "trainer.save_interval",

@@ -217,6 +217,10 @@ def _data(
         return _make_miniatures(project, out / "data", console)
     if data is not None and not data.is_dir():
         raise UsageError(f"{data} is no folder: --data takes the folder with {project.data}")
+    if data is not None and out.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            f"the runs would be written to {out}, into the data: give --out DIR outside of {data}"
+        )
     return data
 
 

@@ -13,7 +13,13 @@ from truemask.runs import Run
 _NEAR = 0.05
 """Share by which the number of training images may differ from the published one."""
 
-_HARMLESS = ("seed=", "data.num_workers=", "data.cache=", "trainer.accelerator=")
+_HARMLESS = (
+    "seed=",
+    "data.num_workers=",
+    "data.cache=",
+    "data.cache_folder=",
+    "trainer.accelerator=",
+)
 """Overrides after which a number may still be held against a published one."""
 
 

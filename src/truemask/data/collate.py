@@ -31,6 +31,21 @@ class Batch:
         """The same in page-locked memory, which PyTorch's loader calls for beside a GPU."""
         return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device; page-locked memory goes there while the device computes."""
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, masks=self.masks.to(device, non_blocking=True))
+
+
+def collate_step(
+    samples: Sequence[Sample], *, share: int, ignore_index: int = 255, stride: int = 1
+) -> list[Batch]:
+    """The batches of one optimiser step: `share` samples each, in order."""
+    return [
+        collate(samples[start : start + share], ignore_index=ignore_index, stride=stride)
+        for start in range(0, len(samples), share)
+    ]
+
 
 def collate(samples: Sequence[Sample], *, ignore_index: int = 255, stride: int = 1) -> Batch:
     """Stack samples, each padded to the largest height and width among them.

@@ -13,7 +13,7 @@ import torch
 from torchvision import tv_tensors
 
 from truemask.build import nearest
-from truemask.data.views import Progress, Wrapped, count_pixels, read_mask, resized
+from truemask.data.views import Progress, Wrapped, count_pixels, fingerprint, read_mask, resized
 from truemask.datasets.layout import some
 from truemask.datasets.paired import Size
 from truemask.datasets.sample import Sample, SegmentationDataset
@@ -297,6 +297,14 @@ class Relabelled(Wrapped):
     def mask(self, index: int) -> tv_tensors.Mask:
         """The mask alone."""
         return self._translate(read_mask(self.dataset, index), self.names[index])
+
+    @cached_property
+    def _edit(self) -> str:
+        return repr((self.dataset.labels.to_json(), self.labels.to_json()))
+
+    def fingerprint(self, index: int) -> bytes | None:
+        """The dataset's, with both label maps."""
+        return fingerprint(self.dataset, index, more=("relabelled", self._edit))
 
     def _translate(self, mask: tv_tensors.Mask, name: str) -> tv_tensors.Mask:
         table, wrong = self._table

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from truemask.data.randomness import epoch_order
+from truemask.data.shard_order import group_order, sharded
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.images import ImageSpec
 
@@ -100,7 +101,12 @@ def measure(
     total = Statistics.empty(
         num_classes=dataset.labels.num_classes, channels=dataset.images.channels
     )
-    indices = epoch_order(len(dataset), seed=seed, epoch=0)[:limit]
+    shards = sharded(dataset)
+    if shards is None:
+        order = epoch_order(len(dataset), seed=seed, epoch=0)
+    else:  # drawn from a few shards, as all of them may be more than the disk holds
+        order = group_order(shards.groups, seed=seed, epoch=0, window=shards.window)
+    indices = order[:limit]
     for done, index in enumerate(sorted(indices), start=1):
         sample = dataset[index]
         total = total.merge(

@@ -3,6 +3,7 @@
 Nothing is read before a sample is asked for, and nothing is copied but places.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,11 @@ class View:
         source, place = self.places[index]
         return read_mask(self.sources[source], place)
 
+    def fingerprint(self, index: int) -> bytes | None:
+        """The source's."""
+        source, place = self.places[index]
+        return fingerprint(self.sources[source], place)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapped:
@@ -193,6 +199,10 @@ class Resized(Wrapped):
         """The mask alone."""
         return self._fit(read_mask(self.dataset, index))
 
+    def fingerprint(self, index: int) -> bytes | None:
+        """The dataset's, with the size."""
+        return fingerprint(self.dataset, index, more=("resized", self.size))
+
     def _fit(self, mask: tv_tensors.Mask) -> tv_tensors.Mask:
         if mask.shape[-2:] == self.size:
             return mask
@@ -211,6 +221,23 @@ def attributes(dataset: SegmentationDataset) -> Sequence[Mapping[str, str]]:
     """What else is known of each sample; empty where the dataset tells nothing."""
     found: Sequence[Mapping[str, str]] | None = getattr(dataset, "attributes", None)
     return ({},) * len(dataset) if found is None else found
+
+
+def fingerprint(dataset: SegmentationDataset, index: int, *, more: object = None) -> bytes | None:
+    """Bytes that change where the sample might, without reading it; None where none can be given.
+
+    Args:
+        dataset: asked if its class has a method `fingerprint(index)`. One that is inherited does
+            not count, as the class may read otherwise than the one above it.
+        index: of the sample.
+        more: what the sample depends on besides, something with a telling `repr`.
+    """
+    if "fingerprint" not in vars(type(dataset)):
+        return None
+    found: bytes | None = cast(Any, dataset).fingerprint(index)
+    if found is None or more is None:
+        return found
+    return hashlib.blake2b(repr((found, more)).encode(), digest_size=16).digest()
 
 
 def read_mask(dataset: SegmentationDataset, index: int) -> tv_tensors.Mask:

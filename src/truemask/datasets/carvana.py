@@ -45,12 +45,13 @@ def carvana(root: Path | str) -> Parts:
     images = require_folder(root / "train", dataset=_DATASET, source=_SOURCE, layout=_LAYOUT)
     masks = _mask_folder(root)
     mask_of = {path.stem.removesuffix(_MARK): path for path in _files(masks, (".png", ".gif"))}
-    names = [path.stem for path in _files(images, (".jpg",))]
+    image_of = {path.stem: path for path in _files(images, (".jpg",))}
+    names = list(image_of)
     _refuse_lonely(root, names, mask_of)
     pairs = pairs_of(
         names,
         part="train",
-        image=lambda name: images / f"{name}.jpg",
+        image=image_of.__getitem__,
         mask=mask_of.__getitem__,
         attributes=_attributes,
         source=str(images),
@@ -75,13 +76,13 @@ def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     """The files with one of these endings; of two with one name, that with the last ending."""
     paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
     order = {ending: place for place, ending in enumerate(endings)}
-    found = [path for path in paths if path.suffix in order]
+    found = [path for path in paths if path.suffix.lower() in order]
     if not found:
         raise UsageError(
             f"{folder} holds no {' or '.join(endings)} files: Carvana looks like {_LAYOUT}; get it "
             f"from {_SOURCE}"
         )
-    return sorted(found, key=lambda path: (order[path.suffix], path.name))
+    return sorted(found, key=lambda path: (order[path.suffix.lower()], path.name))
 
 
 def _refuse_lonely(root: Path, names: list[str], masks: Mapping[str, Path]) -> None:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Shaped, UInt16
@@ -203,9 +203,21 @@ def orientation(image: ImageFile, path: Path) -> int:
     return value if value in range(2, 9) else 1
 
 
-def upright_size(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Height and width after turning, of the (width, height) that is stored."""
-    return stored if orientation in _SIDEWAYS else (stored[1], stored[0])
+class Frame(NamedTuple):
+    """How the picture lies in its file.
+
+    Attributes:
+        stored: height and width of the pixels in the file.
+        orientation: EXIF orientation, 1 to 8, by which they are still to be turned.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture as it is to be looked at."""
+        return self.stored[::-1] if self.orientation in _SIDEWAYS else self.stored
 
 
 def turn(pixels: Shaped[np.ndarray, "H W *C"], orientation: int) -> Shaped[np.ndarray, "h w *C"]:
@@ -219,14 +231,23 @@ def turn(pixels: Shaped[np.ndarray, "H W *C"], orientation: int) -> Shaped[np.nd
     return pixels
 
 
+def image_frame(path: Path) -> Frame:
+    """How the picture of a file lies in it; only the header is read.
+
+    Raises:
+        UsageError: as `open_image`.
+    """
+    with open_image(path) as image:
+        return Frame((image.height, image.width), orientation(image, path))
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width as `read_image` will give them; only the header is read.
 
     Raises:
         UsageError: as `open_image`.
     """
-    with open_image(path) as image:
-        return upright_size(image.size, orientation(image, path))
+    return image_frame(path).size
 
 
 def raw_mode(image: ImageFile) -> str:

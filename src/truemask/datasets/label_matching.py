@@ -6,7 +6,7 @@ from dataclasses import replace
 from truemask.datasets.class_table import ClassTable
 from truemask.datasets.evidence import Evidence, gather
 from truemask.datasets.label_inference import VOC_VOID, Void, parse_void, refuse_two_scales
-from truemask.errors import UsageError
+from truemask.errors import UsageError, counted
 from truemask.labels import IGNORE_INDEX, Color, LabelMap, default_colors
 
 
@@ -188,7 +188,7 @@ def refuse_unknown(evidence: Evidence, values: Mapping[int, int], source: str) -
     scan = next(scan for scan in evidence.scans if unknown & evidence.values_of(scan).keys())
     found = evidence.values_of(scan)
     strange = sorted(unknown & found.keys(), key=lambda value: (-found[value], value))
-    shown = ", ".join(f"{evidence.show(v)} ({found[v]} pixels)" for v in strange[:4])
+    shown = ", ".join(f"{evidence.show(v)} ({counted(found[v], 'pixel')})" for v in strange[:4])
     hint = (
         "so many suggest that the masks went through JPEG or a smooth resize"
         if len(unknown) > 16

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torchvision.datasets import OxfordIIITPet
 
-from truemask.datasets.downloads import Archive, fetch, terminal_progress
+from truemask.datasets.downloads import fetch, terminal_progress
 from truemask.datasets.lists import (
     find_home,
     pairs_of,
@@ -21,7 +21,8 @@ from truemask.datasets.lists import (
     require_folder,
 )
 from truemask.datasets.pairing import Pair
-from truemask.datasets.part_folders import own_parts
+from truemask.datasets.part_folders import own_parts, path_of
+from truemask.datasets.receiving import Archive
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
@@ -82,6 +83,8 @@ def _open(root: Path) -> Parts:
     )
     for folder in ("images", "annotations/trimaps"):
         require_folder(home / folder, dataset=_DATASET, source=_SOURCE, layout=_LAYOUT)
+    image = path_of(home / "images", ".jpg")
+    mask = path_of(home / "annotations" / "trimaps", ".png")
     pairs: list[Pair] = []
     for listed, part in _LISTS.items():
         path = home / "annotations" / f"{listed}.txt"
@@ -89,8 +92,8 @@ def _open(root: Path) -> Parts:
         pairs += pairs_of(
             read_list(path),
             part=part,
-            image=lambda name: home / "images" / f"{name}.jpg",
-            mask=lambda name: home / "annotations" / "trimaps" / f"{name}.png",
+            image=image,
+            mask=mask,
             attributes=known.__getitem__,
             source=str(path),
         )

@@ -1,8 +1,10 @@
 """Images and masks that lie on disk as pairs of files: what most datasets are."""
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,11 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
-from truemask.datasets.decoding import image_size
+from truemask.datasets.decoding import Frame, image_frame, image_size, turn
 from truemask.datasets.pairing import Pair
-from truemask.datasets.reading import read_image_and_size, read_mask_raw
+from truemask.datasets.reading import read_image_and_frame, read_mask_raw
 from truemask.datasets.sample import Sample
-from truemask.datasets.scanning import refuse_other_size
+from truemask.datasets.scanning import turn_of_mask
 from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec
 from truemask.labels import LabelMap
@@ -39,6 +41,8 @@ class PairedDataset:
             are.
         fit_masks: whether a mask of another size than its image is brought to the image's, rather
             than refused.
+        as_stored: whether masks belong to the pixels as their image's file stores them, rather than
+            turned by its EXIF orientation, where the size does not tell.
         read_raw: how to read a mask file whose values are not simply those of its pixels; given the
             path, it returns what `LabelMap.encode` takes.
         class_pixels: pixels of each class in all masks, where they are known; None elsewhere.
@@ -50,6 +54,7 @@ class PairedDataset:
     images: ImageSpec = RGB
     size: Size | None = None
     fit_masks: bool = False
+    as_stored: bool = False
     read_raw: Callable[[Path], RawMask] | None = None
     class_pixels: tuple[int, ...] | None = None
     ignored_pixels: int | None = None
@@ -75,6 +80,32 @@ class PairedDataset:
         """The same samples at another height and width, read at that size."""
         return replace(self, size=size)
 
+    @cached_property
+    def _settings(self) -> str | None:
+        """What all samples depend on; None where somebody else's code reads the masks."""
+        reader = _describe(self.read_raw)
+        if reader is None:
+            return None
+        how = (self.size, self.fit_masks, self.as_stored, reader)
+        settings = repr((*how, self.images, self.labels.to_json()))
+        return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+
+    def fingerprint(self, index: int) -> bytes | None:
+        """What changes where the sample might: settings, names, sizes and times of its files.
+
+        No file is opened. None where one is missing, or somebody else's code reads the masks.
+        """
+        pair = self.pairs[index]
+        if self._settings is None:
+            return None
+        try:
+            files = [(os.path.abspath(path), path.stat()) for path in (pair.image, pair.mask)]
+        except OSError:
+            return None
+        known = [(path, found.st_size, found.st_mtime_ns) for path, found in files]
+        described = repr((pair.name, sorted(pair.attributes.items()), known, self._settings))
+        return hashlib.blake2b(described.encode(), digest_size=16).digest()
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -86,8 +117,8 @@ class PairedDataset:
                 class; the file is named.
         """
         pair = self.pairs[index]
-        image, whole = read_image_and_size(pair.image, self.images, size=self.size)
-        ids = self._read_ids(pair, size=(image.shape[-2], image.shape[-1]), whole=whole)
+        image, frame = read_image_and_frame(pair.image, self.images, size=self.size)
+        ids = self._read_ids(pair, size=(image.shape[-2], image.shape[-1]), image=frame)
         return Sample(
             image=image,
             mask=tv_tensors.Mask(torch.from_numpy(ids)),
@@ -102,26 +133,51 @@ class PairedDataset:
             UsageError: as `__getitem__`.
         """
         pair = self.pairs[index]
-        whole = image_size(pair.image)
-        ids = self._read_ids(pair, size=self.size or whole, whole=whole)
+        frame = image_frame(pair.image)
+        ids = self._read_ids(pair, size=self.size or frame.size, image=frame)
         return tv_tensors.Mask(torch.from_numpy(ids))
 
-    def _read_ids(
-        self, pair: Pair, *, size: Size, whole: Size
-    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def raw_mask(self, pair: Pair, *, image: Frame) -> RawMask:
+        """The values of a mask file as they lie on the image, which `read_image` has turned.
+
+        Args:
+            pair: the files.
+            image: how the image lies in its file.
+
+        Raises:
+            UsageError: the file is unreadable, or of another size than the image.
+        """
         if self.read_raw is None:
             raw = read_mask_raw(pair.mask, colors=self.labels.encoding == "colors")
         else:
             raw = self.read_raw(pair.mask)
+        if self.fit_masks:
+            return raw
         found = (raw.shape[0], raw.shape[1])
-        if not self.fit_masks:
-            refuse_other_size(pair, image=whole, mask=found)
-        if found != size:
+        return turn(raw, turn_of_mask(pair, image=image, mask=found, as_stored=self.as_stored))
+
+    def _read_ids(
+        self, pair: Pair, *, size: Size, image: Frame
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        raw = self.raw_mask(pair, image=image)
+        if raw.shape[:2] != size:
             raw = nearest(raw, size)
         try:
             return self.labels.encode(raw)
         except UsageError as error:
             raise UsageError(f"{pair.mask}: {error}") from error
+
+
+def _describe(function: Any) -> str | None:
+    """A function of this package, with what it is given; None of any other, whose code changes."""
+    if function is None:
+        return ""
+    if isinstance(function, partial):
+        inner = _describe(function.func)
+        return None if inner is None else f"{inner}{function.args}{function.keywords}"
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "<")
+    known = str(module).startswith(f"{__name__.split('.')[0]}.") and "<" not in name
+    return f"{module}.{name}" if known else None
 
 
 def nearest(raw: RawMask, size: Size) -> RawMask:

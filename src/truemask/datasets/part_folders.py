@@ -19,16 +19,24 @@ PART_OF_FOLDER = {"train": "train", "val": "validation", "test": "test"}
 def files_ending(folder: Path, *endings: str) -> dict[str, Path]:
     """The files of a folder by what stands before their ending; none if there is no such folder.
 
-    Hidden files, which macOS leaves beside every file of an archive, are no part of a dataset.
+    Endings may be in small letters or capitals. Hidden files, which macOS leaves beside every file
+    of an archive, are no part of a dataset.
     """
     if not folder.is_dir():
         return {}
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return {
-        path.name.removesuffix(ending): path
+        name[: len(name) - len(ending)]: folder / name
         for ending in endings
-        for path in sorted(folder.glob(f"*{ending}"))
-        if not path.name.startswith(".")
+        for name in names
+        if name.lower().endswith(ending.lower())
     }
+
+
+def path_of(folder: Path, *endings: str) -> Callable[[str], Path]:
+    """Name -> the file of a folder with one of these endings, or the path where it is missing."""
+    found = files_ending(folder, *endings)
+    return lambda name: found.get(name, folder / f"{name}{endings[0]}")
 
 
 def pairs_in(
@@ -57,8 +65,8 @@ def pairs_in(
     return pairs_of(
         sorted(found.keys() | labelled.keys()),
         part=part,
-        image=lambda name: found.get(name, images / f"{name}{image_endings[0]}"),
-        mask=lambda name: masks / f"{name}{mask_ending}",
+        image=path_of(images, *image_endings),
+        mask=path_of(masks, mask_ending),
         attributes=attributes,
         source=str(images.parent if images.parent == masks.parent else images),
     )
@@ -103,6 +111,7 @@ def own_parts(
             pairs=tuple(sorted(chosen, key=lambda pair: pair.name)),
             labels=labels,
             fit_masks=fit_masks,
+            as_stored=True,  # as their authors' programs read them
             read_raw=read_raw,
         )
         for part in PARTS

@@ -19,6 +19,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from torchvision import tv_tensors
 
 from truemask.datasets.decoding import (
+    Frame,
     frames,
     load,
     load_shrunk,
@@ -27,9 +28,8 @@ from truemask.datasets.decoding import (
     orientation,
     raw_mode,
     turn,
-    upright_size,
 )
-from truemask.errors import UsageError
+from truemask.errors import UsageError, counted
 from truemask.images import ImageSpec, resize_image
 
 GREY_STEPS = {"L;2": 85, "L;4": 17}
@@ -61,19 +61,19 @@ def read_image(
     Raises:
         UsageError: the file is unreadable, or cannot be brought to `spec` without a guess.
     """
-    return read_image_and_size(path, spec, size=size)[0]
+    return read_image_and_frame(path, spec, size=size)[0]
 
 
-def read_image_and_size(
+def read_image_and_frame(
     path: Path, spec: ImageSpec, *, size: tuple[int, int] | None = None
-) -> tuple[tv_tensors.Image, tuple[int, int]]:
-    """What `read_image` gives, and the height and width that the whole image has."""
+) -> tuple[tv_tensors.Image, Frame]:
+    """What `read_image` gives, and how the whole picture lies in its file."""
     with open_image(path) as image:
         if frames(image, path) > 1:
             raise UsageError(
                 f"{path} holds {frames(image, path)} images: save the one that is meant"
             )
-        stored = image.size
+        stored = (image.height, image.width)
         small = load_shrunk(image, path, size) if size and _may_shrink(image, spec) else None
         pixels = _pixels(image, path) if small is None else _samples(small, path)
         turned = orientation(image, path)
@@ -83,7 +83,7 @@ def read_image_and_size(
     values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
     if size is not None and tuple(values.shape[-2:]) != size:
         values = resize_image(values, size)
-    return tv_tensors.Image(values), upright_size(stored, turned)
+    return tv_tensors.Image(values), Frame(stored, turned)
 
 
 def _may_shrink(image: ImageFile, spec: ImageSpec) -> bool:
@@ -136,11 +136,11 @@ def _refuse_extra_channels(image: ImageFile, path: Path) -> None:
 def _without_alpha(
     pixels: Shaped[np.ndarray, "H W C"], path: Path, *, opaque: int
 ) -> Shaped[np.ndarray, "H W *C"]:
-    transparent = np.count_nonzero(pixels[..., -1] != opaque)
+    transparent = int(np.count_nonzero(pixels[..., -1] != opaque))
     if transparent > 0:
         raise UsageError(
-            f"{path} has {transparent} transparent pixels, and what lies behind them is unknown: "
-            "save it without transparency"
+            f"{path} has {counted(transparent, 'transparent pixel')}, and what lies behind is "
+            "unknown: save it without transparency"
         )
     return pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :-1]
 

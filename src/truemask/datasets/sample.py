@@ -31,8 +31,9 @@ class SegmentationDataset(Protocol):
     """What training, evaluation and checks ask of a dataset.
 
     A dataset may tell more, all of it without opening an image: `attributes`, those of each sample
-    in order; `sizes`, the (height, width) of each; and `resized(size)`, the same samples read at
-    another size.
+    in order; `sizes`, the (height, width) of each; `resized(size)`, the same samples read at
+    another size; and `fingerprint(index)`, bytes that change where the sample might (settings,
+    names, sizes and times of its files), by which samples are kept from one training to the next.
 
     A dataset that generates its samples may be endless: it then has the attribute `endless = True`,
     and takes any index from 0 on, so that epoch `e` uses the indices from `e * len(dataset)`.

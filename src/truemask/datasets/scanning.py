@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from truemask.datasets.decoding import image_size, open_image, raw_mode
+from truemask.datasets.decoding import Frame, image_frame, open_image, raw_mode
 from truemask.datasets.pairing import Pair
 from truemask.datasets.reading import GREY_STEPS, is_grey_gif, palette_of, read_open_mask
 from truemask.errors import UsageError
@@ -125,26 +125,33 @@ def _in_threads(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, MaskScan]]:
 
 def _scan_pair(pair: Pair) -> MaskScan:
     found, size = scan_mask(pair.mask)
-    refuse_other_size(pair, image=image_size(pair.image), mask=size)
+    turn_of_mask(pair, image=image_frame(pair.image), mask=size)
     return found
 
 
-def refuse_other_size(pair: Pair, *, image: tuple[int, int], mask: tuple[int, int]) -> None:
-    """Compare (height, width) of an image, turned as its EXIF orientation says, and of its mask.
+def turn_of_mask(
+    pair: Pair, *, image: Frame, mask: tuple[int, int], as_stored: bool = False
+) -> int:
+    """The EXIF orientation by which a mask is to be turned to lie on its image, which was turned.
+
+    A mask may have been drawn on the image as viewers show it, or on the pixels as they are stored.
+    Where the size fits only one, that is it.
+
+    Args:
+        pair: the files, for messages.
+        image: how the image lies in its file.
+        mask: height and width of the mask.
+        as_stored: which of the two it is where the size fits both.
 
     Raises:
-        UsageError: they differ.
+        UsageError: the size fits neither.
     """
-    if image == mask:
-        return
-    turned = image == mask[::-1] and pair.image.suffix.lower() not in (".png", ".gif", ".bmp")
-    hint = (
-        "; if the image has an EXIF orientation, the mask was drawn on the unturned pixels: turn "
-        "the mask, or remove the orientation"
-        if turned
-        else ": a mask must have the size of its image"
-    )
+    if mask == image.stored and (as_stored or mask != image.size):
+        return image.orientation
+    if mask == image.size:
+        return 1
+    height, width = image.size
     raise UsageError(
-        f"{pair.image} is {image[1]}x{image[0]} pixels, but its mask {pair.mask} is "
-        f"{mask[1]}x{mask[0]}{hint}"
+        f"{pair.image} is {width}x{height} pixels, but its mask {pair.mask} is "
+        f"{mask[1]}x{mask[0]}: a mask must have the size of its image"
     )

@@ -14,12 +14,13 @@ import numpy as np
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from truemask.datasets.decoding import open_image
-from truemask.datasets.downloads import Archive, fetch, terminal_progress
+from truemask.datasets.downloads import fetch, terminal_progress
 from truemask.datasets.lists import find_home, pairs_of, read_list, require_folder
 from truemask.datasets.paired import RawMask
 from truemask.datasets.pairing import Pair
-from truemask.datasets.part_folders import own_parts
+from truemask.datasets.part_folders import own_parts, path_of
 from truemask.datasets.reading import palette_of, read_open_mask
+from truemask.datasets.receiving import Archive
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
@@ -150,9 +151,7 @@ def read_palette_mask(path: Path) -> RawMask:
 
 
 def _pairs(home: Path, year: Year, *, test: bool) -> tuple[list[Pair], list[str]]:
-    def mask(name: str) -> Path:
-        return home / "SegmentationClass" / f"{name}.png"
-
+    image, mask = path_of(home / "JPEGImages", ".jpg"), path_of(home / "SegmentationClass", ".png")
     pairs: list[Pair] = []
     notes: list[str] = []
     for listed, part in _LISTS.items():
@@ -166,7 +165,7 @@ def _pairs(home: Path, year: Year, *, test: bool) -> tuple[list[Pair], list[str]
         pairs += pairs_of(
             names,
             part=part,
-            image=lambda name: home / "JPEGImages" / f"{name}.jpg",
+            image=image,
             mask=mask,
             attributes=lambda name: {"year": _year(name, year)},
             source=str(path),

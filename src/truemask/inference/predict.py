@@ -29,6 +29,7 @@ from truemask.images import to_rgb
 from truemask.inference.summary import (
     PredictedImage,
     PredictResult,
+    Rows,
     read_summary,
     write_summary,
 )
@@ -125,30 +126,18 @@ def predict(
         UsageError: an input holds no image, a file would be overwritten, the folder cannot be
             written, or the memory does not suffice.
     """
-    if tile is not None and tile < _SMALLEST_TILE:
-        raise UsageError(f"--tile {tile} is too small: give at least {_SMALLEST_TILE}")
-    targets = find_targets(inputs, out)
-    earlier = read_summary(out, bundle.labels)
-    make_folder(out)
+    targets, earlier = open_targets(inputs, out, bundle.labels, tile=tile)
     written: list[PredictedImage] = []
     failed: list[tuple[str, str]] = []
     try:
         for count, target in enumerate(targets, start=1):
-            with explain_memory(
-                where=f"at {target.source}", remedy="give a lower --tile, such as 1024"
-            ):
-                try:
-                    image = read_image(target.source, bundle.model.images)
-                    prediction = predict_image(
-                        bundle, image, probabilities=probabilities, tile=tile
-                    )
-                except UsageError as error:
-                    failed.append((str(target.source), str(error)))
-                else:
-                    _write(target, prediction, bundle.labels)
-                    if overlay:
-                        _write_overlay(target, image, prediction, bundle)
-                    written.append(_describe(target, prediction, bundle.labels, out))
+            outcome = predict_file(
+                bundle, target, out, overlay=overlay, probabilities=probabilities, tile=tile
+            )
+            if isinstance(outcome, str):
+                failed.append((str(target.source), outcome))
+            else:
+                written.append(outcome)
             if progress is not None:
                 progress(count, len(targets))
     finally:
@@ -156,6 +145,51 @@ def predict(
         if written:
             write_summary(out, earlier, written, bundle.labels)
     return PredictResult(out=str(out), written=written, failed=failed)
+
+
+def open_targets(
+    inputs: Sequence[Path], out: Path, labels: LabelMap, *, tile: int | None
+) -> tuple[list[Target], Rows]:
+    """Which images to predict, and the table to add to; nothing but the folder is written yet.
+
+    Raises:
+        UsageError: see `predict`.
+    """
+    if tile is not None and tile < _SMALLEST_TILE:
+        raise UsageError(f"--tile {tile} is too small: give at least {_SMALLEST_TILE}")
+    targets = find_targets(inputs, out)
+    earlier = read_summary(out, labels)
+    make_folder(out)
+    return targets, earlier
+
+
+def predict_file(
+    bundle: Bundle,
+    target: Target,
+    out: Path,
+    *,
+    overlay: bool,
+    probabilities: bool,
+    tile: int | None,
+) -> PredictedImage | str:
+    """Predict one image and write its files.
+
+    Returns:
+        What was written, or why the image cannot be used.
+
+    Raises:
+        UsageError: a file cannot be written, or the memory does not suffice.
+    """
+    with explain_memory(where=f"at {target.source}", remedy="give a lower --tile, such as 1024"):
+        try:
+            image = read_image(target.source, bundle.model.images)
+            prediction = predict_image(bundle, image, probabilities=probabilities, tile=tile)
+        except UsageError as error:
+            return str(error)
+        _write(target, prediction, bundle.labels)
+        if overlay:
+            _write_overlay(target, image, prediction, bundle)
+        return _describe(target, prediction, bundle.labels, out)
 
 
 def overlay_image(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from truemask.build import nearest
 from truemask.errors import UsageError
 from truemask.files import explain_os_errors, make_folder, write_text
 from truemask.miniatures.camvid import write_camvid, write_camvid32
@@ -86,7 +87,9 @@ def write_miniature(
             number is out of range.
     """
     if name not in _ALL:
-        raise UsageError(f"there is no miniature {name!r}; there are {', '.join(MINIATURES)}")
+        hint = nearest(name, MINIATURES)
+        known = ", ".join(MINIATURES)
+        raise UsageError(f"there is no miniature {name!r}{hint} (there are {known})")
     miniature = _ALL[name]
     total = miniature.images if images is None else images
     if not _FEWEST <= total <= _MOST:

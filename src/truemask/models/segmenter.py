@@ -48,12 +48,16 @@ class Segmenter(nn.Module):
         size: height and width to which the model brings every image, as it was trained on images
             of that size; its logits are brought back. `None` takes images as they are.
 
+    Attributes:
+        channels_last: whether the network is given images with the channels last in memory.
+
     Raises:
         UsageError: the network cannot say which sizes it takes.
     """
 
     mean: Float[Tensor, " C"]
     std: Float[Tensor, " C"]
+    channels_last = True
 
     def __init__(
         self, *, network: nn.Module, images: ImageSpec, size: tuple[int, int] | None = None
@@ -97,7 +101,8 @@ class Segmenter(nn.Module):
         padded = self._padding(height, width).add_mirrored(self._normalize(images))
         # A bundle's weights come in NCHW, with which an input in NCHW takes up to twice as long on
         # the CPU (docs/log.md); an input in channels last makes the convolutions use that order.
-        padded = padded.contiguous(memory_format=torch.channels_last)
+        if self.channels_last:
+            padded = padded.contiguous(memory_format=torch.channels_last)
         logits = self.network(padded)[..., :height, :width]
         # Contiguous, since softmax and the losses are slower on channels_last than this copy is.
         contiguous: Tensor = logits.to(torch.float32, memory_format=torch.contiguous_format)

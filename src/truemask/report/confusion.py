@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from truemask.errors import counted
 from truemask.report.formats import percent
 
 
@@ -56,7 +57,7 @@ def _confusion_cells(row: Sequence[int], truth: int, names: Sequence[str]) -> It
             continue
         text = f"{share * 100:.0f}" if share >= 0.005 else ""
         said = "is found" if j == truth else f"is taken for {names[j]}"
-        title = f"{percent(share)} of {names[truth]} {said} ({pixels:,} pixels)"
+        title = f"{percent(share)} of {names[truth]} {said} ({counted(pixels, 'pixel')})"
         yield Cell(share, text, title, hit=j == truth)
 
 

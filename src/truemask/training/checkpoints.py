@@ -6,30 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from truemask.errors import UsageError
 from truemask.files import atomic_path
 
 
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, written atomically and read as tensors and plain values only."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Write beside the target, then rename."""
-        # By way of memory: torch's own writer does not tell a full disk from other errors.
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        with atomic_path(Path(path)) as temporary:
-            temporary.write_bytes(content.getbuffer())
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read; `weights_only` is always on, whatever is asked."""
-        return read_checkpoint(Path(path), map_location=map_location)
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically."""
+    # By way of memory: torch's own writer does not tell a full disk from other errors.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:

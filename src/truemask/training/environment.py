@@ -23,7 +23,13 @@ _PACKAGES = ("torch", "torchvision", "lightning", "numpy", "hydra-core", "pillow
 
 
 def describe_environment(
-    prepared: Prepared, *, seed: int, gpu: bool, precision: str, parameters: int
+    prepared: Prepared,
+    *,
+    seed: int,
+    gpu: bool,
+    precision: str,
+    parameters: int,
+    tuning: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that is known before the first step."""
     counts = prepared.statistics.class_counts
@@ -40,6 +46,7 @@ def describe_environment(
         "training": {
             "parameters": parameters,
             "precision": precision,
+            "tuning": tuning,
             "parts": {name: {"images": len(part)} for name, part in prepared.parts.items()},
             "notes": prepared.notes,
             "loss": str(prepared.loss_config["_target_"]).rpartition(".")[2],

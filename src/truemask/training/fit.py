@@ -1,18 +1,15 @@
 """A whole training: data, model, steps, then the test of the best weights and the report."""
 
-import logging
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
@@ -21,18 +18,28 @@ from truemask.build import build
 from truemask.bundle import load_bundle, save_bundle
 from truemask.data.batches import EpochBatches
 from truemask.data.randomness import address_seed, epoch_order
+from truemask.data.shard_order import group_order, sharded
 from truemask.data.views import View
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import JobFailed, UsageError
 from truemask.files import make_folder
 from truemask.memory import explain_memory
+from truemask.models.segmenter import Segmenter
 from truemask.report.pages import render_report
 from truemask.results import TrainResult
 from truemask.runs import Run
-from truemask.training.callbacks import ProgressBar, Recorder
-from truemask.training.checkpoints import AtomicCheckpoints, read_checkpoint
-from truemask.training.data_module import SegmentationData
+from truemask.training.advice import Settings
+from truemask.training.devices import make_fabric
 from truemask.training.environment import add_outcome, describe_environment, images_of
+from truemask.training.interruption import Interruption
+from truemask.training.launching import launch
+from truemask.training.limits import Limits
+from truemask.training.loaders import training_loader, validation_loader
+from truemask.training.loop import Loop, Plan
+from truemask.training.processes import Place, find_place
+from truemask.training.profiling import Profiling
+from truemask.training.progress import ProgressBar
+from truemask.training.record import Listener, Record, restore
 from truemask.training.settings import TrainerSettings
 from truemask.training.setup import (
     Prepared,
@@ -42,52 +49,108 @@ from truemask.training.setup import (
     make_transforms,
     network_class,
     prepare,
+    settings,
     uses_gpu,
 )
-from truemask.training.task import Limits, SegmentationTask
+from truemask.training.state import State
+from truemask.training.step import OptimizerStep
 from truemask.training.testing import test_parts
+from truemask.training.trackers import open_trackers
+from truemask.training.tuning import Tuning, tune
 
 
-def train(config: Mapping[str, Any], *, console: Console, resume: Run | None = None) -> TrainResult:
-    """Train, test the best weights, report.
+def train(
+    config: Mapping[str, Any],
+    *,
+    console: Console,
+    resume: Run | None = None,
+    listeners: Sequence[Listener] = (),
+) -> TrainResult:
+    """Train, test the best weights, report; in several processes where `trainer.devices` says so.
+
+    Where torchrun or srun started several processes, all but the first leave the program here when
+    the training is over.
 
     Args:
         config: the whole configuration, plain values.
         console: where progress is shown.
         resume: a run to go on with; it keeps its split and its folder.
+        listeners: get each row of the history, and may end the training by `StopTraining`.
 
     Raises:
         UsageError: the data or a setting cannot be used, or the memory does not suffice.
         JobFailed: the training was ended from outside, or never reached a validation.
     """
+    trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
+    if trainer.devices > 1 and find_place().processes == 1:
+        if listeners:
+            raise UsageError("trainer.devices must be 1 where somebody listens to the training")
+        return launch(config, processes=trainer.devices, resume=resume, quiet=console.quiet)
+    result = train_here(config, console=console, resume=resume, listeners=listeners)
+    if result is None:
+        sys.exit(0)
+    return result
+
+
+def train_here(
+    config: Mapping[str, Any],
+    *,
+    console: Console,
+    resume: Run | None = None,
+    listeners: Sequence[Listener] = (),
+) -> TrainResult | None:
+    """This process's part of `train`; `None` in all processes but the first."""
     if resume is not None and not resume.splits:
         raise UsageError(
             f"{resume.path / 'splits'} is missing, which says what the run trains on: train again"
         )
-    with console.status("Reading the data") as status:
-        prepared = prepare(
-            config,
-            assignments=None if resume is None else resume.splits or None,
-            images=None if resume is None else images_of(resume),
-            progress=lambda done, total: status.update(f"Reading the data: {done} of {total}"),
-        )
-    seed = int(config["seed"])
-    seed_everything(address_seed(seed) % 2**32, verbose=False)
-    fitting = _Fitting(prepared, config, seed)
-    for note in prepared.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
-    run = resume or _create_run(config, prepared, fitting)
-    run.write_config(_resolved(config, prepared))  # last: with it the folder is a run
-    console.print(f"Run: {run.path}", highlight=False, markup=False)
-    recorder = fitting.recorder(run)
-    _fit(fitting, recorder, run, console)
-    state = recorder.state
+    place = find_place()
+    if not place.is_main:
+        console = Console(quiet=True)
+    interruption = Interruption(console)
+    with interruption.installed():
+        with console.status("Reading the data") as status:
+            prepared = prepare(
+                config,
+                assignments=None if resume is None else resume.splits or None,
+                images=None if resume is None else images_of(resume),
+                processes=place.processes // place.nodes,
+                progress=lambda done, total: status.update(f"Reading the data: {done} of {total}"),
+            )
+        fitting = _Fitting(prepared, config, place, new=resume is None)
+        for note in prepared.notes:
+            console.print(f"- {note}", highlight=False, markup=False)
+        run = resume
+        if run is None:
+            path = _create_run(config, prepared, fitting).path if place.is_main else None
+            run = Run(place.share(path))
+        if place.is_main:
+            # Last: with it the folder is a run.
+            run.write_config(_resolved(config, prepared))
+        interruption.hint = f"; go on with `truemask train resume={run.path}`"
+        console.print(f"Run: {run.path}", highlight=False, markup=False)
+        if not place.is_main:
+            _fit(fitting, run, console, interruption, listeners)
+            return None
+        tracked = open_trackers(config.get("logger"), run=run, config=run.config, console=console)
+        with tracked as trackers:
+            heard = [trackers.log_row, *listeners]
+            state = _fit(fitting, run, console, interruption, heard, config.get("profile"))
+            result = _finish(fitting, run, state, console, stopped=interruption.stop)
+            trackers.finish(result.parts, status="stopped" if interruption.stop else "finished")
+        return result
+
+
+def _finish(
+    fitting: "_Fitting", run: Run, state: State, console: Console, *, stopped: bool
+) -> TrainResult:
+    """Test the best weights, from the files that were just saved: no others can be shipped."""
+    prepared = fitting.prepared
     if state.best_epoch < 0:
         raise JobFailed(f"{run.path}: the training ended before its first validation")
-    stopped = "you stopped it" if recorder.interrupted.is_set() else state.finished
+    reason = "you stopped it" if stopped else state.finished
     best = (state.best_epoch, state.best_step)
-    add_outcome(run, history=state.history, best=best, stopped=stopped)
-    # From the files that were just saved: no other weights can be tested than those shipped.
+    add_outcome(run, history=state.history, best=best, stopped=reason)
     bundle = load_bundle(
         run.bundle_folder, allow={str(prepared.network["_target_"]): fitting.network_class}
     )
@@ -95,8 +158,8 @@ def train(config: Mapping[str, Any], *, console: Console, resume: Run | None = N
         run,
         bundle,
         prepared.parts,
-        loss=fitting.task.loss,
-        workers=fitting.data.num_workers,
+        loss=fitting.loss,
+        workers=prepared.workers,
         gpu=fitting.gpu,
         console=console,
     )
@@ -105,8 +168,8 @@ def train(config: Mapping[str, Any], *, console: Console, resume: Run | None = N
         run=str(run.path),
         parts=parts,
         best_epoch=state.best_epoch,
-        seconds=fitting.task.seconds,
-        stopped=stopped,
+        seconds=state.seconds,
+        stopped=reason,
     )
 
 
@@ -115,12 +178,12 @@ class Rounds:
     """How training is cut into rounds, which validations and checkpoints count.
 
     Attributes:
-        batches: of a round; `None` makes each epoch one.
+        steps: of a round; `None` makes each epoch one.
         eval_interval: rounds between validations.
         save_interval: rounds between checkpoints to resume from.
     """
 
-    batches: int | None
+    steps: int | None
     eval_interval: int
     save_interval: int
 
@@ -132,7 +195,7 @@ class Rounds:
             return cls(None, trainer.eval_interval, trainer.save_interval or 1)
         save = trainer.save_interval or trainer.eval_interval
         steps = math.gcd(trainer.eval_interval, save)
-        return cls(steps * trainer.accumulate, trainer.eval_interval // steps, save // steps)
+        return cls(steps, trainer.eval_interval // steps, save // steps)
 
 
 def _validated(
@@ -148,51 +211,69 @@ def _validated(
 class _Fitting:
     """The objects of one training, made in a fixed order so that equal seeds give equal weights."""
 
-    def __init__(self, prepared: Prepared, config: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, prepared: Prepared, config: Mapping[str, Any], place: Place, *, new: bool
+    ) -> None:
         self.prepared = prepared
-        self.seed = seed
+        self.place = place
+        self.seed = int(config["seed"])
         self.network_class = network_class(prepared.network)
-        self.gpu = uses_gpu(prepared.trainer.accelerator)
-        self.precision = choose_precision(prepared.trainer, gpu=self.gpu)
         trainer = prepared.trainer
+        self.gpu = uses_gpu(trainer.accelerator)
+        if trainer.threads is not None:
+            torch.set_num_threads(trainer.threads)
+        self.fabric = make_fabric(place, gpu=self.gpu)
         self.rounds = Rounds.of(trainer)
-        self.batches = EpochBatches(
+        self.batches = self._batches()
+        self.limits = self._limits()
+        self.optimizer = dict(config["optimizer"])
+        _make_optimizer(self.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])  # fail early
+        self.schedule = build(config["schedule"], key="schedule")
+        self.loss = make_loss(prepared.loss_config)
+        # Weights are drawn last, so that nothing before moves the random numbers.
+        torch.manual_seed(address_seed(self.seed) % 2**32)
+        self.model = make_model(prepared)
+        self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.tuning = self._tune() if new and trainer.tune and place.processes == 1 else None
+        self.precision = choose_precision(prepared.trainer, gpu=self.gpu)
+
+    def _tune(self) -> Tuning:
+        """Find out what is fastest here, and settle it."""
+        prepared, data = self.prepared, self.prepared.data
+        crop = data.crop if isinstance(data.crop, list) else data.resize
+        tuning = tune(
+            self.model,
+            self.loss,
+            prepared.labels,
+            batch_size=data.batch_size,
+            crop=(crop[0], crop[1]) if crop else prepared.statistics.median_size,
+            accelerator=prepared.trainer.accelerator,
+        )
+        prepared.trainer = replace(prepared.trainer, **asdict(tuning.choice))
+        prepared.notes.append(tuning.note)
+        torch.set_num_threads(tuning.choice.threads)
+        return tuning
+
+    def _batches(self) -> EpochBatches:
+        prepared = self.prepared
+        if prepared.data.batch_size < self.place.processes:
+            raise UsageError(
+                f"data.batch_size is {prepared.data.batch_size}, fewer than the "
+                f"{self.place.processes} processes that share a batch: raise it"
+            )
+        shards = sharded(prepared.parts["train"])
+        return EpochBatches(
             len(prepared.parts["train"]),
             batch_size=prepared.data.batch_size,
-            seed=seed,
+            seed=self.seed,
             sizes=prepared.sizes,
-            round_batches=self.rounds.batches,
-            multiple=trainer.accumulate,
-        )
-        self.data = SegmentationData(
-            train=prepared.parts["train"],
-            validation=_validated(prepared.parts["validation"], trainer.eval_iterations, seed),
-            transforms=make_transforms(prepared.data, prepared.labels),
-            batches=self.batches,
-            num_workers=prepared.workers,
-            seed=seed,
-            stride=prepared.stride,
-        )
-        optimizer = dict(config["optimizer"])
-        if self.precision == "16-mixed" and optimizer.pop("fused", False):
-            # It would unscale the gradients only after they are clipped.
-            prepared.notes.append("The optimiser is not fused, as half precision forbids it.")
-        _make_optimizer(optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])  # fail early
-        model = make_model(prepared)
-        self.parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        self.task = SegmentationTask(
-            model=model.to(memory_format=torch.channels_last),
-            loss=make_loss(prepared.loss_config),
-            labels=prepared.labels,
-            make_optimizer=partial(_make_optimizer, optimizer),
-            schedule=build(config["schedule"], key="schedule"),
-            limits=self._limits(),
-            epoch_of=self.batches.epoch_of,
-            average=trainer.average,
-            gradient_clip=trainer.gradient_clip,
-            decay=trainer.decay,
-            pictures=trainer.pictures,
-            seed=seed,
+            round_steps=self.rounds.steps,
+            accumulate=prepared.trainer.accumulate,
+            rank=self.place.rank,
+            processes=self.place.processes,
+            order=None
+            if shards is None
+            else partial(group_order, shards.groups, seed=self.seed, window=shards.window),
         )
 
     def _limits(self) -> Limits:
@@ -207,13 +288,64 @@ class _Fitting:
                 )
         return Limits(steps=min(steps, default=None), seconds=trainer.seconds)
 
-    def recorder(self, run: Run) -> Recorder:
-        return Recorder(
-            run=run,
-            monitor=self.prepared.trainer.monitor,
-            patience=self.prepared.trainer.patience,
-            save_interval=self.rounds.save_interval,
-            save_model=partial(_save_model, run, self.prepared),
+    def make_step(self) -> OptimizerStep:
+        trainer = self.prepared.trainer
+        model = self.model
+        if trainer.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        return OptimizerStep(
+            fabric=self.fabric,
+            place=self.place,
+            model=model,
+            loss=self.loss,
+            make_optimizer=partial(_make_optimizer, self.optimizer),
+            schedule=self.schedule,
+            precision=self.precision,
+            average=trainer.average,
+            gradient_clip=trainer.gradient_clip,
+            decay=trainer.decay,
+            compile=trainer.compile,
+            seed=self.seed,
+        )
+
+    def make_loop(
+        self,
+        step: OptimizerStep,
+        state: State,
+        record: Record | None,
+        interruption: Interruption,
+        bar: ProgressBar,
+    ) -> Loop:
+        prepared, trainer = self.prepared, self.prepared.trainer
+        validated = _validated(prepared.parts["validation"], trainer.eval_iterations, self.seed)
+        return Loop(
+            step=step,
+            state=state,
+            plan=Plan(
+                limits=self.limits,
+                eval_interval=self.rounds.eval_interval,
+                save_interval=self.rounds.save_interval,
+                monitor=trainer.monitor,
+                patience=trainer.patience,
+                max_skipped=trainer.max_skipped,
+                pictures=trainer.pictures,
+            ),
+            batches=self.batches,
+            training=training_loader(
+                prepared.parts["train"],
+                transforms=make_transforms(prepared.data, prepared.labels),
+                batches=self.batches,
+                num_workers=prepared.workers,
+                seed=self.seed,
+                stride=prepared.stride,
+            ),
+            validation=validation_loader(validated, num_workers=prepared.workers, place=self.place),
+            loss=self.loss,
+            labels=prepared.labels,
+            place=self.place,
+            record=record,
+            interruption=interruption,
+            watch=bar.show_step,
         )
 
 
@@ -226,12 +358,10 @@ def _make_optimizer(config: Mapping[str, Any], groups: list[dict[str, Any]]) -> 
     return optimizer
 
 
-def _save_model(
-    run: Run, prepared: Prepared, task: SegmentationTask, epoch: int, step: int
-) -> None:
+def _save_model(run: Run, prepared: Prepared, model: Segmenter, epoch: int, step: int) -> None:
     save_bundle(
         run.bundle_folder,
-        model=task.kept,
+        model=model,
         network=prepared.network,
         labels=prepared.labels,
         info={"epoch": epoch, "step": step},
@@ -249,8 +379,9 @@ def _create_run(config: Mapping[str, Any], prepared: Prepared, fitting: _Fitting
             prepared,
             seed=fitting.seed,
             gpu=fitting.gpu,
-            precision=fitting.precision,
+            precision=str(fitting.precision),
             parameters=fitting.parameters,
+            tuning=None if fitting.tuning is None else fitting.tuning.to_json(),
         )
     )
     return run
@@ -265,90 +396,92 @@ def _resolved(config: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _fit(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) -> None:
-    """Run Lightning's loop, from the last checkpoint where there is one."""
-    checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
-    if checkpoint is not None and _restore(fitting, recorder, run, console):
-        return
-    # What an earlier end left describes weights that this training replaces.
-    run.discard_results()
-    settings = fitting.prepared.trainer
-    with _quiet_lightning():
-        trainer = Trainer(
-            accelerator="gpu" if fitting.gpu else "cpu",
-            devices=1,
+def _fit(
+    fitting: _Fitting,
+    run: Run,
+    console: Console,
+    interruption: Interruption,
+    listeners: Sequence[Listener],
+    profile: bool | str | None = None,
+) -> State:
+    """Run the loop, from the last checkpoint where there is one."""
+    place = fitting.place
+    bar = ProgressBar(console)
+    save_model = partial(_save_model, run, fitting.prepared)
+    record = None
+    if place.is_main:
+        record = Record(run, save_model=save_model, listeners=[bar.show_row, *listeners])
+    with _explain_memory(fitting.prepared):
+        step = fitting.make_step()
+        resumed = place.share(run.last_checkpoint.exists())
+        state = restore(run, step) if resumed else State()
+        loop = fitting.make_loop(step, state, record, interruption, bar)
+        if resumed and _has_ended(loop, console):
+            return state
+        if record is not None:
+            # What an earlier end left describes weights that this training replaces.
+            run.discard_results()
+        profiling = _profiling(fitting, step, run, console, profile)
+        if profiling is not None:
+            loop.watch = _both(bar, profiling)
+        with bar:
+            loop.run()
+            if profiling is not None:
+                profiling.end()
+            if state.best_epoch < 0 and not state.finished:
+                _keep_untested(loop)
+    return state
+
+
+def _profiling(
+    fitting: _Fitting, step: OptimizerStep, run: Run, console: Console, profile: bool | str | None
+) -> Profiling | None:
+    if not profile:
+        return None
+    return Profiling(
+        step,
+        settings=Settings(
+            batch_size=fitting.prepared.data.batch_size,
+            num_workers=fitting.prepared.workers,
             precision=fitting.precision,
-            max_epochs=-1,
-            min_epochs=0,
-            callbacks=[recorder, ProgressBar(console, recorder)],
-            plugins=[AtomicCheckpoints()],
-            check_val_every_n_epoch=fitting.rounds.eval_interval,
-            accumulate_grad_batches=settings.accumulate,
-            num_sanity_val_steps=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=str(run.path),
-        )
-        with recorder.graceful_interrupt(console), _explain_memory(fitting.prepared):
-            try:
-                trainer.fit(
-                    fitting.task,
-                    datamodule=fitting.data,
-                    ckpt_path=checkpoint,
-                    weights_only=True,
-                )
-            except SIGTERMException as error:
-                raise _ended("by SIGTERM", run) from error
-            except SystemExit as error:  # what Lightning makes of a second Ctrl-C
-                raise _ended("by Ctrl-C", run) from error
-            except Exception as error:
-                # A signal to the whole group ends the loading processes too, which shows in
-                # whatever was being read from them.
-                if trainer.received_sigterm:
-                    raise _ended("by SIGTERM", run) from error
-                if str(error).startswith("DataLoader worker"):
-                    raise _ended("as a loading process was killed", run) from error
-                raise
+            gpu=fitting.gpu,
+            fused=bool(fitting.optimizer.get("fused")),
+        ),
+        folder=run.path,
+        console=console,
+        trace=profile == "trace",
+    )
 
 
-def _ended(how: str, run: Run) -> JobFailed:
-    return JobFailed(f"ended {how}; go on with `truemask train resume={run.path}`")
+def _both(bar: ProgressBar, profiling: Profiling) -> Callable[[Loop], None]:
+    def watch(loop: Loop) -> None:
+        bar.show_step(loop)
+        profiling.after_step()
+
+    return watch
 
 
-def _restore(fitting: _Fitting, recorder: Recorder, run: Run, console: Console) -> bool:
-    """Take up the state of the last checkpoint; tells whether the training was over then."""
-    content = read_checkpoint(run.last_checkpoint)
-    try:
-        recorder.load_state_dict(content["callbacks"][recorder.state_key])
-        fitting.task.load_state_dict(content["state_dict"])
-        last = recorder.state.history[-1]
-        fitting.task.seconds = float(last["seconds"])
-        rounds, last_step = int(recorder.state.rounds), int(last["step"])
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError, RuntimeError) as error:
-        raise UsageError(
-            f"{run.last_checkpoint} is not a checkpoint of this run: train again"
-        ) from error
-    if recorder.state.best_step == last_step:
-        # The end may have come before they were written.
-        recorder.keep_best(fitting.task, step=last_step)
-    over = fitting.task.limits.fraction(step=last_step, seconds=fitting.task.seconds) >= 1
-    if recorder.state.finished and (over or recorder.out_of_patience):
+def _has_ended(loop: Loop, console: Console) -> bool:
+    """Whether the training of a checkpoint was over; makes up for what its end prevented."""
+    state = loop.state
+    if loop.record is not None and state.best_step == state.step:
+        loop.record.keep_best(state, loop.step)
+    if state.finished and (loop.fraction >= 1 or loop.out_of_patience):
         console.print("The training had ended before; its best weights are tested again.")
         return True
-    recorder.state.finished = ""
-    whole = rounds * fitting.batches.round_batches // fitting.prepared.trainer.accumulate
-    if last_step != whole:
-        console.print(
-            "The limit fell within an epoch or an interval, whose rest is left out: the run goes "
-            "on, but not to the very weights of a training that had this limit from the start."
-        )
-    console.print(f"Resuming after epoch {int(last['epoch']) + 1}, step {last_step}.")
-    # Lightning starts the loading processes before it tells them the round.
-    fitting.batches.set_epoch(rounds)
+    state.finished = ""
+    console.print(f"Resuming after epoch {loop.epoch + 1}, step {state.step}.")
     return False
+
+
+def _keep_untested(loop: Loop) -> None:
+    """Weights that were interrupted before their first validation, to have some to test.
+
+    The checkpoint is written before, and knows nothing of it: resuming goes on as if uninterrupted.
+    """
+    loop.validate_best()
+    if loop.record is not None:
+        loop.record.save_model(loop.step.kept, loop.state.best_epoch, loop.state.best_step)
 
 
 def _explain_memory(prepared: Prepared) -> AbstractContextManager[None]:
@@ -359,20 +492,3 @@ def _explain_memory(prepared: Prepared) -> AbstractContextManager[None]:
         remedy=f"lower data.batch_size (now {prepared.data.batch_size}), data.crop (now {shape}) "
         "or model.widths",
     )
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's hints: what they advise is decided here."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", message=r".*`isinstance\(treespec, LeafSpec\)`.*")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)

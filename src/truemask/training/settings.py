@@ -16,6 +16,9 @@ _COUNTS = (
     "save_interval",
     "accumulate",
     "patience",
+    "devices",
+    "threads",
+    "max_skipped",
 )
 
 
@@ -50,6 +53,15 @@ class TrainerSettings:
             convolutions, or "all", as PyTorch does by itself.
         precision: "auto" takes bfloat16 where the processor computes it natively, else 32 bits.
         accelerator: "auto" takes a CUDA device where there is one.
+        devices: processes of this machine that share each batch, with a GPU each where there are
+            some. Over several machines torchrun or srun starts them, and this is not asked.
+        channels_last: whether the network computes in that memory format.
+        compile: whether PyTorch compiles the network; "reduce-overhead" uses CUDA graphs besides.
+        threads: that compute on the CPU; `None` leaves it to PyTorch, which takes all cores.
+        tune: whether the fastest precision, memory format, compilation and number of threads are
+            found out first, in some seconds; they stand in the run's configuration then.
+        max_skipped: steps in a row without a finite gradient, which change nothing, before the
+            training stops.
     """
 
     max_epochs: int | None = None
@@ -68,6 +80,12 @@ class TrainerSettings:
     decay: Literal["weights", "all"] = "weights"
     precision: Literal["auto", "bf16", 16, 32] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    channels_last: bool = True
+    compile: bool | Literal["reduce-overhead"] = False
+    threads: int | None = None
+    tune: bool = False
+    max_skipped: int = 20
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -143,7 +161,9 @@ class DataSettings:
         scale: lowest and highest zoom before the crop.
         stretch: up to this factor height and width are zoomed differently.
         num_workers: processes that load; `None` chooses by the machine.
-        cache: bytes of decoded samples to keep in memory, over all loading processes.
+        cache: bytes of decoded samples to keep, over all loading processes: in memory, or where
+            several processes load, in a file that they and other trainings share.
+        cache_folder: where that file is; `None` takes the user's cache folder.
         normalization: "dataset" measures mean and deviation on the training part; "declared" takes
             those that the dataset declares; a mapping {mean: [...], std: [...]} gives them, in
             units of images scaled to [0, 1]. An encoder with trained weights brings its own.
@@ -164,6 +184,7 @@ class DataSettings:
     augmentation: Mapping[str, Any] | None = None
     num_workers: int | None = None
     cache: int = 1 << 30
+    cache_folder: str | None = None
     normalization: Literal["dataset", "declared"] | Mapping[str, Any] = "dataset"
     statistics: int = 2000
 

@@ -5,7 +5,8 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from truemask.build import build, check_settings, locate
 from truemask.bundle import NETWORKS, build_network
 from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
-from truemask.data.cache import MemoryCache
+from truemask.data.cache import FOLDER_BYTES, cached
 from truemask.data.statistics import Statistics, measure
 from truemask.data.transforms import RandomScaleCrop, Transform
 from truemask.datasets.sample import Parts, SegmentationDataset
@@ -71,6 +72,7 @@ def prepare(
     *,
     assignments: Mapping[str, Sequence[str]] | None = None,
     images: ImageSpec | None = None,
+    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Open the data, measure the training part, and settle all that depends on it.
@@ -79,6 +81,7 @@ def prepare(
         config: the whole configuration, plain values.
         images: what the images mean to a model that exists already; measured where there is none.
         assignments: part -> names of a saved split, to be used again.
+        processes: training processes on this machine.
         progress: called with (done, total) while measuring.
 
     Raises:
@@ -102,15 +105,21 @@ def prepare(
             )
     notes = list(parts.notes)
     workers = default_workers(trainer.accelerator) if data.num_workers is None else data.num_workers
-    # Each loading process keeps samples of its own.
-    limit = data.cache // max(1, workers)
     # What is generated anew for every epoch is never asked for twice.
     endless = bool(getattr(parts["train"], "endless", False))
     if endless:
         notes.append(f"Every epoch trains on {len(parts['train'])} new images.")
     opened = parts["train"]
-    train = parts["train"] if endless else MemoryCache(parts["train"], limit=limit * 3 // 4)
-    validation = MemoryCache(parts["validation"], limit=limit // 4)
+    keep = partial(
+        cached,
+        notes=notes,
+        folder=data.cache_folder,
+        budget=max(FOLDER_BYTES, 2 * data.cache),
+        workers=workers,
+        processes=processes,
+    )
+    train = keep(parts["train"], limit=data.cache * 3 // 4)
+    validation = keep(parts["validation"], limit=data.cache // 4)
     statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
     if statistics.images < len(train):
         notes.append(
@@ -372,19 +381,16 @@ def default_workers(accelerator: str) -> int:
     return min(8, os.cpu_count() or 1) if uses_gpu(accelerator) else 0
 
 
-def choose_precision(trainer: TrainerSettings, *, gpu: bool) -> str:
-    """Lightning's name of the precision: bfloat16 where the processor computes it natively."""
-    names: dict[str | int, str] = {32: "32-true", "bf16": "bf16-mixed", 16: "16-mixed"}
+def choose_precision(trainer: TrainerSettings, *, gpu: bool) -> Literal["bf16", 16, 32]:
+    """The precision of the forward pass: bfloat16 where the processor computes it natively."""
     if trainer.precision != "auto":
         if trainer.precision == 16 and not gpu:
             raise UsageError("trainer.precision=16 needs a GPU: take bf16 or 32 on the CPU")
-        return names[trainer.precision]
+        return trainer.precision
     if gpu:
-        return (
-            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-        )
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else 16
     native = torch.backends.cpu.get_cpu_capability() == "AVX512" and _cpu_has_bf16()
-    return "bf16-mixed" if native else "32-true"
+    return "bf16" if native else 32
 
 
 def _cpu_has_bf16() -> bool:

@@ -20,16 +20,17 @@ from truemask.metrics.confusion import headline, iou
 from truemask.models.tiling import image_logits
 from truemask.per_image import Evaluation, save_parts
 from truemask.results import PartResult
-from truemask.runs import Run, RunSample
+from truemask.runs import CONFIG, Run, RunSample
 from truemask.training.opening import open_parts
-from truemask.training.settings import DataSettings
+from truemask.training.settings import DataSettings, TrainerSettings
 from truemask.training.setup import make_loss, settings, uses_gpu
+from truemask.untrusted import naming
 
 DATASETS = frozenset(
     f"truemask.datasets.{name}.{name}"
     for name in (
         "bdd100k", "bsds500", "camvid", "carvana", "cityscapes", "folder", "gta5", "oxford_pet",
-        "textures", "voc",
+        "shards", "textures", "voc",
     )
 )  # fmt: skip
 """What the configuration of a run may build to evaluate it: anybody may have written it."""
@@ -102,14 +103,20 @@ def evaluate_run(
         console: where progress is shown.
 
     Raises:
-        UsageError: the part does not exist, or the data does not fit the model.
+        UsageError: the part does not exist, the data does not fit the model, or the configuration,
+            which anybody may have written, holds nonsense.
     """
+    with naming(run.path / CONFIG):
+        trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
+        seed = config["seed"]
+        if type(seed) is not int or seed < 0:
+            raise UsageError(f"seed is {seed!r}, but must be a whole number from 0 on")
     bundle = run.load_bundle(allow=allow)
     data: DataSettings = settings(DataSettings, config["data"], key="data")
     parts, data = open_parts(
         data,
         assignments=None if other_data else run.splits or None,
-        seed=config["seed"],
+        seed=seed,
         allow=DATASETS | SPLITS | set(allow),
     )
     if split is None:
@@ -128,7 +135,7 @@ def evaluate_run(
         # Anybody may have written how many.
         batch_size=min(data.batch_size, 64),
         workers=min(data.num_workers or 0, os.cpu_count() or 1),
-        gpu=uses_gpu(config["trainer"]["accelerator"]),
+        gpu=uses_gpu(trainer.accelerator),
         title=f"Evaluating: {split}",
         console=console,
     )

@@ -1,0 +1,151 @@
+"""What the terminal shows of results: tables."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from truemask.errors import counted
+
+# The command line starts fast: what imports PyTorch stands inside the functions.
+if TYPE_CHECKING:
+    from truemask.analysis.comparison import Comparison, Difference
+    from truemask.analysis.reproduction import Cell, Reproduction
+    from truemask.results import PartResult
+    from truemask.sweeps.results import SweepResult
+
+
+def print_scores(part: "PartResult", *, title: str) -> None:
+    """A table of scores with their 95 % intervals."""
+    from truemask.metrics.bootstrap import FEWEST
+
+    def show(value: float | None, metric: str | None = None) -> str:
+        if value is None:
+            return "-"
+        interval = part.intervals.get(metric) if metric else None
+        return f"{value:.4f}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("")
+    iou = "IoU  [95 % interval]" if part.intervals else "IoU"
+    for name in (iou, "Dice", "precision", "recall"):
+        table.add_column(name, justify="right")
+    for name, value in part.iou_per_class.items():
+        table.add_row(
+            escape(name),
+            show(value, f"iou_per_class.{name}"),
+            show(part.dice_per_class[name]),
+            show(part.precision_per_class[name]),
+            show(part.recall_per_class[name]),
+        )
+    if len(part.iou_per_class) > 2:
+        table.add_section()
+        table.add_row("mean", show(part.iou, "iou"), show(part.dice), "", "", style="bold")
+    console = _console()
+    console.print(table)
+    accuracy = show(part.pixel_accuracy, "pixel_accuracy")
+    console.print(f"{counted(part.images, 'image')}, pixel accuracy {accuracy}", highlight=False)
+    for attribute, groups in part.subgroups.items():
+        console.print(_subgroups(attribute, groups))
+    if not part.intervals:
+        console.print(f"No intervals: they need at least {FEWEST} images.")
+
+
+def print_sweep(sweep: "SweepResult") -> None:
+    """What became of each job, the best first, and where the comparison is."""
+    table = Table(title=escape(sweep.folder), title_justify="left")
+    for name in ("job", "settings", "state", "validation", "why"):
+        table.add_column(name, justify="right" if name == "validation" else "left")
+    best_first = sweep.ranked
+    for job in best_first:
+        score = "-" if job.score is None else f"{job.score:.4f}"
+        why = job.error or ("" if job.state == "done" else job.stopped or "")
+        table.add_row(str(job.number), escape(job.name), job.state, score, escape(why))
+    console = _console()
+    console.print(table)
+    if sweep.headline is not None:
+        print(sweep.headline)
+    if sweep.page is not None:
+        print(f"Comparison: {sweep.page}")
+    if not sweep.complete:
+        print(f"Go on with what is missing: truemask train -m resume={sweep.folder}")
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Groups of runs, the best first, and the sentence that says how sure that is."""
+    print(comparison.headline)
+    parts = list(dict.fromkeys((comparison.chosen_by, comparison.judged)))
+    table = Table("runs", *parts, f"difference to the best, {comparison.judged}")
+    for group in comparison.groups:
+        means = [group.means.get(part) for part in parts]
+        shown = ["-" if mean is None else f"{mean:.4f}" for mean in means]
+        table.add_row(escape(group.name), *shown, _difference(group.difference))
+    _console().print(table)
+    for note in comparison.notes:
+        print(f"- {note}")
+    print(f"Page: {comparison.page}")
+
+
+def _difference(difference: "Difference | None") -> str:
+    if difference is None:
+        return ""
+    if difference.interval is None:
+        return f"{difference.value:+.4f}"
+    return "{:+.4f}  [{:+.4f}, {:+.4f}]".format(difference.value, *difference.interval)
+
+
+def _subgroups(attribute: str, groups: "Mapping[str, PartResult]") -> Table:
+    """The scores of the images that share a value of an attribute."""
+    table = Table(title=escape(f"by {attribute}"), title_justify="left")
+    table.add_column("")
+    for name in ("images", "IoU  [95 % interval]", "pixel accuracy"):
+        table.add_column(name, justify="right")
+    for value, group in groups.items():
+        iou = "-" if group.iou is None else f"{group.iou:.4f}"
+        if "iou" in group.intervals:
+            iou += "  [{:.4f}, {:.4f}]".format(*group.intervals["iou"])
+        accuracy = "-" if group.pixel_accuracy is None else f"{group.pixel_accuracy:.4f}"
+        table.add_row(escape(value), str(group.images), iou, accuracy)
+    return table
+
+
+def print_reproduction(reproduction: "Reproduction") -> None:
+    """A table of published figures beside ours, with 95 % intervals where there are some."""
+    from truemask.analysis.page import digits
+    from truemask.analysis.quantities import describe
+
+    def show(cell: "Cell | None") -> str:
+        if cell is None:
+            return "-"
+        ends = "" if cell.interval is None else "  [{}, {}]".format(*map(digits, cell.interval))
+        return digits(cell.value) + ends + (f"  ({cell.doubt})" if cell.doubt else "")
+
+    table = Table(title=escape(reproduction.title), title_justify="left")
+    table.add_column("")
+    for name in ("published", "ours  [95 % interval]", "ours, corrected"):
+        table.add_column(name, justify="right")
+    before = ""
+    for row in reproduction.rows:
+        if row.title != before:
+            table.add_row(escape(row.title), style="bold")
+            before = row.title
+        published = "-" if row.published is None else digits(row.published)
+        cells = (f"  {describe(row.quantity)}", published, show(row.same), show(row.corrected))
+        table.add_row(*map(escape, cells))
+    console = _console()
+    console.print(table)
+    missing = [trial for trial in reproduction.trials if trial.run is None]
+    if missing:
+        total = counted(len(reproduction.trials), "trial")
+        console.print(f"{len(missing)} of {total} not finished.", highlight=False)
+    for trial in missing:
+        if trial.status == "stopped":
+            console.print(f"{trial.name} was stopped: the same command goes on.", highlight=False)
+
+
+def _console() -> Console:
+    """Standard output, whose width matters on a terminal only."""
+    return Console(width=None if sys.stdout.isatty() else 100)

@@ -1,0 +1,155 @@
+"""Two processes do what one does."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from truemask.cli import main
+from truemask.compose import compose_config, resume_config
+from truemask.errors import UsageError
+from truemask.runs import Run
+from truemask.training.fit import train
+from truemask.training.launching import _environment, _free_port
+from truemask.training.processes import Place, find_place
+
+SCRIPT = Path(__file__).with_name("check_processes.py")
+
+WORDS = [
+    "experiment=textures/demo", "data.dataset.size=32", "data.dataset.train=21",
+    "data.dataset.validation=5", "data.dataset.test=3", "data.batch_size=5", "model=unet",
+    "model.widths=[4,8]", "trainer.precision=32", "optimizer.lr=0.003",
+    "trainer.interval_unit=steps", "trainer.max_steps=6", "trainer.eval_interval=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("found")
+    port = _free_port()
+    places = [(0, 1), (0, 2), (1, 2)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(folder)], env=_environment(rank, count, port)
+        )
+        for rank, count in places
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
+    return {
+        f"{count}-{rank}": torch.load(folder / f"{count}-{rank}.pt", weights_only=False)
+        for rank, count in places
+    }
+
+
+def test_validation_counts_the_same_integers_for_parts_of_1_to_17_images(found) -> None:
+    assert len(found["1-0"]["counts"]) == 17
+    for name in ("2-0", "2-1"):
+        for size, (one, two) in enumerate(
+            zip(found["1-0"]["counts"], found[name]["counts"], strict=True), 1
+        ):
+            assert torch.equal(one[0], two[0]), size
+            assert int(one[0].sum()) == size * 16 * 16
+            assert two[1] == pytest.approx(one[1], rel=1e-6)
+
+
+def test_gradients_are_those_of_one_process_on_the_whole_batch(found) -> None:
+    for name in ("2-0", "2-1"):
+        for one, two in zip(found["1-0"]["gradients"], found[name]["gradients"], strict=True):
+            assert one.keys() == two.keys()
+            largest = max(float(value.double().norm()) for value in one.values())
+            for key, value in one.items():
+                difference = float((value.double() - two[key].double()).norm())
+                # Biases before a batch norm have no gradient but rounding.
+                scale = max(float(value.double().norm()), 1e-2 * largest)
+                assert difference <= 1e-6 * scale, key
+
+
+def run_training(runs: Path, *words: str) -> Run:
+    config = compose_config([*WORDS, f"runs={runs}", *words])
+    return Run.open(Path(train(config, console=Console(quiet=True)).run))
+
+
+def assert_alike(one: Run, two: Run) -> None:
+    keys = ("train_loss", "validation_loss", "validation_iou")
+    rows = [[[float(row[key]) for key in keys] for row in run.history] for run in (one, two)]
+    torch.testing.assert_close(torch.tensor(rows[0]), torch.tensor(rows[1]), atol=1e-5, rtol=0)
+    first, second = (load_file(run.bundle_folder / "model.safetensors") for run in (one, two))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=1e-5, rtol=1e-5)
+    assert two.results["test"].iou == pytest.approx(one.results["test"].iou, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_training_goes_from_one_process_to_two_and_back(tmp_path: Path) -> None:
+    moving = run_training(tmp_path / "moving", "trainer.max_steps=2", "schedule=constant")
+    whole = run_training(tmp_path / "whole", "schedule=constant")
+    for steps, devices in ((4, 2), (6, 1)):
+        words = [f"trainer.max_steps={steps}", f"trainer.devices={devices}"]
+        train(resume_config(moving.config, words), console=Console(quiet=True), resume=moving)
+    assert [row["step"] for row in moving.history] == ["2", "4", "6"]
+    assert_alike(whole, moving)
+
+
+def test_a_usage_error_of_the_processes_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, f"runs={tmp_path}", "trainer.devices=2", "data.batch_size=1"]
+    assert main(["train", *words]) == 2
+    shown = capsys.readouterr().err
+    assert "data.batch_size is 1, fewer than the 2 processes" in shown
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_saves_and_ends_all(tmp_path: Path) -> None:
+    words = [*WORDS, f"runs={tmp_path}", "trainer.devices=2", "trainer.max_steps=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "truemask", "train", *words], stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors.decode()
+    assert b"ended by SIGTERM; go on with" in errors
+    (run,) = [Run(path.parent) for path in tmp_path.rglob("config.yaml")]
+    saved = torch.load(run.last_checkpoint, weights_only=True)["state"]
+    steps = saved["step"] + 3
+    train(
+        resume_config(run.config, [f"trainer.max_steps={steps}", "trainer.devices=1"]),
+        console=Console(quiet=True),
+        resume=run,
+    )
+    assert int(run.history[-1]["step"]) == steps
+
+
+def test_a_process_learns_its_place_from_what_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    for name in [*os.environ]:
+        if name in names or name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
+    assert find_place() == Place()
+    for name, value in zip(names, ("5", "8", "1", "4"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert find_place() == Place(rank=5, processes=8, local_rank=1, nodes=2)
+    monkeypatch.setenv("RANK", "x")
+    with pytest.raises(UsageError, match="torchrun"):
+        find_place()
+    for name in names:
+        monkeypatch.delenv(name)
+    slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NNODES": "2"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    assert find_place() == Place()  # in the job's script, outside of srun
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    assert find_place() == Place(rank=3, processes=4, local_rank=1, nodes=2)
