@@ -112,14 +112,14 @@ def by_processes() -> str:
         with tempfile.TemporaryDirectory() as folder:
             seconds = train_seconds(Path(folder), processes)
         found.append((str(processes), seconds * 1e3, seconds * processes))
-    return line("step by processes, 8 x 128x128", found)
+    return line("step by processes, 8 x 256x256", found)
 
 
 def train_seconds(runs: Path, processes: int) -> float:
     """Of a step of 8 images, from the history of a short training."""
     words = [
-        *("experiment=textures/demo", "model=unet", "model.widths=[16,32,64]"),
-        *("data.dataset.train=480", "data.dataset.validation=4", "data.dataset.test=4"),
+        *("experiment=textures/demo", "model=unet", "data.dataset.size=256"),
+        *("data.dataset.train=160", "data.dataset.validation=4", "data.dataset.test=4"),
         *("data.batch_size=8", "trainer.max_epochs=2", f"runs={runs}"),
         *(f"trainer.devices={processes}", "trainer.accelerator=cpu"),
     ]

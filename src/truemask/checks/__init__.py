@@ -1,0 +1,1 @@
+"""Checks that find silent bugs in segmentation experiments, in any PyTorch code."""
