@@ -245,6 +245,9 @@ def _folder_and_overrides(words: Sequence[str]) -> tuple[Path | None, list[str]]
 
 
 def _train(options: argparse.Namespace) -> int:
+    from truemask.training.allocation import use_huge_pages
+
+    use_huge_pages()  # before PyTorch is imported, and for the processes that are started from here
     folder, overrides = _folder_and_overrides(options.words)
     if options.multirun:
         return _sweep(options, folder, overrides)

@@ -116,9 +116,7 @@ class Rule:
         )
 
 
-def rule(
-    code: str, name: str, level: Level
-) -> Callable[[Callable[..., Iterable[Finding]]], Rule]:
+def rule(code: str, name: str, level: Level) -> Callable[[Callable[..., Iterable[Finding]]], Rule]:
     """Make a function that gives findings a rule.
 
     ```python

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from truemask.errors import UsageError
+from truemask.models.transposed import UpConvolution
 
 Normalization = Literal["batch", "none"]
 Upsampling = Literal["transposed", "bilinear"]
@@ -120,7 +121,7 @@ class Up(nn.Module):
     ) -> None:
         super().__init__()
         self.enlarge = (
-            nn.ConvTranspose2d(deep_channels, skip_channels, 2, stride=2)
+            UpConvolution(deep_channels, skip_channels)
             if upsampling == "transposed"
             else nn.Sequential(
                 OrderedDict(

@@ -1,5 +1,6 @@
 """A whole training: data, model, steps, then the test of the best weights and the report."""
 
+import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
 
-from truemask.build import build
+from truemask.build import build, locate
 from truemask.bundle import load_bundle, save_bundle
 from truemask.data.batches import EpochBatches
 from truemask.data.randomness import address_seed, epoch_order
@@ -29,6 +30,7 @@ from truemask.report.pages import render_report
 from truemask.results import TrainResult
 from truemask.runs import Run
 from truemask.training.advice import Settings
+from truemask.training.allocation import keep_memory
 from truemask.training.devices import make_fabric
 from truemask.training.environment import add_outcome, describe_environment, images_of
 from truemask.training.interruption import Interruption
@@ -126,7 +128,7 @@ def train_here(
             run = Run(place.share(path))
         if place.is_main:
             # Last: with it the folder is a run.
-            run.write_config(_resolved(config, prepared))
+            run.write_config(_resolved(config, prepared, fitting.optimizer))
         interruption.hint = f"; go on with `truemask train resume={run.path}`"
         console.print(f"Run: {run.path}", highlight=False, markup=False)
         if not place.is_main:
@@ -226,7 +228,8 @@ class _Fitting:
         self.rounds = Rounds.of(trainer)
         self.batches = self._batches()
         self.limits = self._limits()
-        self.optimizer = dict(config["optimizer"])
+        # A run that goes on keeps the kernel that it began with.
+        self.optimizer = _fused(config["optimizer"]) if new else dict(config["optimizer"])
         _make_optimizer(self.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])  # fail early
         self.schedule = build(config["schedule"], key="schedule")
         self.loss = make_loss(prepared.loss_config)
@@ -349,6 +352,13 @@ class _Fitting:
         )
 
 
+def _fused(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimiser's settings, with its fused kernel where it has one and they leave it open."""
+    parameters = inspect.signature(locate(str(config["_target_"]), key="optimizer")).parameters
+    open_ = "fused" in parameters and not config.keys() & {"fused", "foreach"}
+    return {**config, "fused": True} if open_ else dict(config)
+
+
 def _make_optimizer(config: Mapping[str, Any], groups: list[dict[str, Any]]) -> Optimizer:
     optimizer = build(config, key="optimizer", params=groups)
     if not isinstance(optimizer, Optimizer):
@@ -387,9 +397,12 @@ def _create_run(config: Mapping[str, Any], prepared: Prepared, fitting: _Fitting
     return run
 
 
-def _resolved(config: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
+def _resolved(
+    config: Mapping[str, Any], prepared: Prepared, optimizer: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         **config,
+        "optimizer": dict(optimizer),
         "data": asdict(prepared.data),
         "trainer": asdict(prepared.trainer),
         "loss": prepared.loss_config,
@@ -406,6 +419,8 @@ def _fit(
 ) -> State:
     """Run the loop, from the last checkpoint where there is one."""
     place = fitting.place
+    if not fitting.gpu:
+        keep_memory()
     bar = ProgressBar(console)
     save_model = partial(_save_model, run, fitting.prepared)
     record = None

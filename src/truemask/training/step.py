@@ -17,6 +17,7 @@ from truemask.data.collate import Batch
 from truemask.data.randomness import address_seed
 from truemask.models.segmenter import Segmenter
 from truemask.training.averaging import WeightAverage
+from truemask.training.memory_order import MemoryOrder
 from truemask.training.processes import Place
 from truemask.training.schedules import Progress, Schedule
 from truemask.training.synchronized import synchronize
@@ -95,7 +96,9 @@ class OptimizerStep:
             self.model.network.compile(mode=mode)
         self.network = fabric.setup_module(self.model)
         self.loss = loss.to(self.device)
-        self.optimizer = make_optimizer(parameter_groups(self.model, decay=decay))
+        groups = parameter_groups(self.model, decay=decay)
+        self.memory_order = MemoryOrder(groups, enabled=self.device.type == "cpu")
+        self.optimizer = make_optimizer(self.memory_order.groups)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         self.schedule = schedule
@@ -180,6 +183,7 @@ class OptimizerStep:
 
     def _update(self, value: Tensor) -> None:
         """Change the weights, unless a gradient is not finite: then nothing but the count."""
+        self.memory_order.lend_gradients()
         self.scaler.unscale_(self.optimizer)
         finite = torch.isfinite(self._clip())
         self.skipped += ~finite
@@ -195,6 +199,7 @@ class OptimizerStep:
         elif bool(finite):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.memory_order.zero_grad()
 
     def _clip(self) -> Tensor:
         """Bring the gradient to the largest norm; gives the norm it had."""
@@ -208,7 +213,7 @@ class OptimizerStep:
         return {
             "model": self.model.state_dict(),
             "average": None if self.averaged is None else self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.memory_order.plain(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
         }
 
@@ -217,5 +222,5 @@ class OptimizerStep:
         self.model.load_state_dict(state["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(self.memory_order.viewed(state["optimizer"]))
         self.scaler.load_state_dict(state["scaler"])
