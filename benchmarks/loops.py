@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.workloads import DISTINCT, WORKLOADS, Synthetic, Workload
+from truemask.training.settings import TrainerSettings
+from truemask.training.setup import choose_precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -41,6 +43,12 @@ class Turns:
             self._left = int(line)
             self._start = time.perf_counter()
         self._left -= 1
+
+
+def bfloat16(workload: Workload) -> bool:
+    """Whether the fast loops train it with bfloat16: where Truemask does on this device."""
+    chosen = choose_precision(TrainerSettings(), gpu=DEVICE.type == "cuda")
+    return workload.bf16 and chosen == "bf16"
 
 
 def batches(workload: Workload, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -87,14 +95,14 @@ def projects(workload: Workload, size: int, turn: Callable[[], None]) -> None:
 
 
 def tuned(workload: Workload, size: int, turn: Callable[[], None]) -> None:
-    """A bare loop made fast by hand: bfloat16, channels last, a fused optimiser, nothing else."""
+    """A bare loop made fast by hand: bfloat16 where it is native, channels last, a fused optimiser, nothing else."""
     network = workload.network().to(DEVICE).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     criterion = workload.criterion(DEVICE)
     for images, masks in batches(workload, size):
         turn()
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=workload.bf16):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bfloat16(workload)):
             logits = network(images)
         loss = criterion(logits.float(), masks)
         loss.backward()
@@ -129,7 +137,7 @@ def lightning(workload: Workload, size: int, turn: Callable[[], None]) -> None:
     trainer = Trainer(
         accelerator="auto",
         devices=1,
-        precision="bf16-mixed" if workload.bf16 else "32-true",
+        precision="bf16-mixed" if bfloat16(workload) else "32-true",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -86,6 +86,7 @@ class Rule:
     find: Callable[..., Iterable[Finding]]
 
     def __call__(self, *arguments: Any, **named: Any) -> list[Finding]:
+        """Look for it."""
         return list(self.find(*arguments, **named))
 
     @property
