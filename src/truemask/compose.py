@@ -172,6 +172,7 @@ RESUMABLE = (
     "trainer.max_time",
     "trainer.patience",
     "trainer.devices",
+    "trainer.strategy",
     "data.num_workers",
     "data.cache",
     "logger",
@@ -198,8 +199,8 @@ def resume_config(
             hint = nearest(_key(word), RESUMABLE)
             raise UsageError(
                 f"{word!r} would make it another training{hint}: on resuming only "
-                "trainer.max_epochs, max_steps, max_time, patience and devices, data.num_workers, "
-                "data.cache and logger may change"
+                "trainer.max_epochs, max_steps, max_time, patience, devices and strategy, "
+                "data.num_workers, data.cache and logger may change"
             )
     changed = override_config(config, overrides)
     check_config(changed, allow=known_targets().union(allow))
@@ -328,6 +329,10 @@ def check_config(config: Mapping[str, Any], *, allow: frozenset[str] | None = No
     check_settings(TrainerSettings, config["trainer"], key="trainer")
     check_settings(DataSettings, config["data"], key="data")
     TrainerSettings(**config["trainer"])
+    if config["trainer"].get("strategy") == "fsdp" and config.get("profile"):
+        raise UsageError(
+            "profile cannot look into weights that are divided: give trainer.strategy=ddp"
+        )
     DataSettings(**config["data"])
     if config["data"].get("labels") is not None:
         check_settings(LabelEdits, config["data"]["labels"], key="data.labels")

@@ -3,10 +3,11 @@
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.tensor import DTensor
 
 from truemask.data.collate import Batch
 from truemask.datasets.textures import textures
@@ -18,25 +19,26 @@ from truemask.training.devices import make_fabric
 from truemask.training.loaders import validation_loader
 from truemask.training.processes import Place, find_place
 from truemask.training.schedules import Constant
+from truemask.training.sharding import gather
 from truemask.training.step import OptimizerStep
 from truemask.training.validation import validate
 
 CLASSES = 3
 
+Sharing = Literal["ddp", "fsdp"]
 
-def make_step(place: Place) -> OptimizerStep:
-    torch.manual_seed(1)
-    network = UNet(in_channels=3, out_channels=CLASSES, widths=[4, 8], attention=True)
+
+def make_step(model: Segmenter, place: Place, strategy: Sharing) -> OptimizerStep:
     return OptimizerStep(
-        fabric=make_fabric(place, gpu=False),
+        fabric=make_fabric(place, gpu=False, strategy=strategy),
         place=place,
-        model=Segmenter(network=network, images=RGB).double(),
+        model=model,
         loss=Sum(losses=[CrossEntropy(weight=[0.2, 1.0, 3.0]), Dice()]),
-        make_optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
+        make_optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9),
         schedule=Constant(),
         precision=32,
-        average=None,
-        gradient_clip=None,
+        average=0.5,
+        gradient_clip=0.1,
         seed=0,
     )
 
@@ -52,30 +54,48 @@ def batch_of(images: range, *, seed: int) -> Batch:
     return Batch(pixels[chosen], masks[chosen], [str(i) for i in chosen], [{} for _ in chosen])
 
 
-def gradients(place: Place) -> list[dict[str, torch.Tensor]]:
-    """Of two steps of two batches each, and the weights and statistics after them."""
-    step = make_step(place)
-    found = []
+def gradients(place: Place, strategy: Sharing) -> list[dict[str, Any]]:
+    """Of two steps of two batches each, and the norms that they are brought from."""
+    torch.manual_seed(1)
+    network = UNet(in_channels=3, out_channels=CLASSES, widths=[4, 8], attention=True)
+    step = make_step(Segmenter(network=network, images=RGB).double(), place, strategy)
+    found: list[dict[str, Any]] = []
     mine = range(place.rank, 5, place.processes)
     for number in range(2):
         batches = [batch_of(mine, seed=10 * number + i) for i in range(2)]
         value = step._gradients(batches)
         kept = {n: p.grad.clone() for n, p in step.model.named_parameters() if p.grad is not None}
         kept["loss"] = place.add_up(value.detach().clone())
-        found.append(kept)
+        found.append({**gather(kept), "clipped": step._clip().clone()})
         step._update(value)
-    found.append({name: value.clone() for name, value in step.model.state_dict().items()})
+        assert step.averaged is not None
+        step.averaged.update(step.model, step=number + 1)
+    found += after(step)
     return found
 
 
-def counts(place: Place) -> list[Any]:
+def after(step: OptimizerStep) -> list[dict[str, torch.Tensor]]:
+    """Weights and statistics, their average, and what the optimiser knows; and once reloaded."""
+    state = step.state_dict()
+    kept = {name: value.clone() for name, value in step.kept.state_dict().items()}
+    assert not any(isinstance(value, DTensor) for value in kept.values())
+    box = [state]
+    if step.place.processes > 1:
+        distributed.broadcast_object_list(box, src=0)  # as if each had read the checkpoint
+    step.load_state_dict(box[0])
+    again = gather(step._state())
+    moments = {f"{i}.{k}": v for i, s in box[0]["optimizer"]["state"].items() for k, v in s.items()}
+    return [box[0]["model"], box[0]["average"], moments, kept, again["model"], again["average"]]
+
+
+def counts(place: Place, strategy: Sharing) -> list[Any]:
     """The validation of parts of 1 to 17 images."""
     torch.manual_seed(2)
     found = []
     for size in range(1, 18):
         part = textures(size=16, train=2, validation=size, test=1)["validation"]
         network = UNet(in_channels=1, out_channels=1, widths=[4, 8])
-        model = Segmenter(network=network, images=part.images)
+        model = make_step(Segmenter(network=network, images=part.images), place, strategy).kept
         loader = validation_loader(part, num_workers=0, place=place)
         loss: nn.Module = CrossEntropy()
         result = validate(
@@ -87,8 +107,10 @@ def counts(place: Place) -> list[Any]:
 
 def main(folder: str) -> None:
     place = find_place()
-    found = {"gradients": gradients(place), "counts": counts(place)}
-    torch.save(found, Path(folder) / f"{place.processes}-{place.rank}.pt")
+    strategies: tuple[Sharing, ...] = ("ddp",) if place.processes == 1 else ("ddp", "fsdp")
+    for strategy in strategies:
+        found = {"gradients": gradients(place, strategy), "counts": counts(place, strategy)}
+        torch.save(found, Path(folder) / f"{place.processes}-{place.rank}-{strategy}.pt")
 
 
 if __name__ == "__main__":

@@ -378,13 +378,13 @@ def test_best_weights_that_a_kill_kept_from_being_written_are_made_up_for(
     calls = []
     original = Record.keep_best
 
-    def killed(self, state, step):
-        calls.append(step)
+    def killed(self, state, model):
+        calls.append(model)
         if len(calls) == 2:
             if place == "between":
-                self.save_model(step.kept, state.best_epoch, state.best_step)
+                self.save_model(model, state.best_epoch, state.best_step)
             raise Killed
-        original(self, state, step)
+        original(self, state, model)
 
     monkeypatch.setattr(Record, "keep_best", killed)
     with pytest.raises(Killed):

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from truemask.bundle import load_bundle
 from truemask.cli import main
 from truemask.compose import compose_config, resume_config
 from truemask.errors import UsageError
@@ -43,26 +44,27 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for rank, count in places
     ]
     assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
-    return {
-        f"{count}-{rank}": torch.load(folder / f"{count}-{rank}.pt", weights_only=False)
-        for rank, count in places
-    }
+    return {file.stem: torch.load(file, weights_only=False) for file in folder.iterdir()}
+
+
+TWO = [f"2-{rank}-{strategy}" for strategy in ("ddp", "fsdp") for rank in (0, 1)]
 
 
 def test_validation_counts_the_same_integers_for_parts_of_1_to_17_images(found) -> None:
-    assert len(found["1-0"]["counts"]) == 17
-    for name in ("2-0", "2-1"):
-        for size, (one, two) in enumerate(
-            zip(found["1-0"]["counts"], found[name]["counts"], strict=True), 1
-        ):
+    whole = found["1-0-ddp"]["counts"]
+    assert len(whole) == 17
+    for name in TWO:
+        for size, (one, two) in enumerate(zip(whole, found[name]["counts"], strict=True), 1):
             assert torch.equal(one[0], two[0]), size
             assert int(one[0].sum()) == size * 16 * 16
             assert two[1] == pytest.approx(one[1], rel=1e-6)
 
 
 def test_gradients_are_those_of_one_process_on_the_whole_batch(found) -> None:
-    for name in ("2-0", "2-1"):
-        for one, two in zip(found["1-0"]["gradients"], found[name]["gradients"], strict=True):
+    """And so are weights, their average and the optimiser's moments, also after reloading."""
+    for name in TWO:
+        whole = found["1-0-ddp"]["gradients"]
+        for one, two in zip(whole, found[name]["gradients"], strict=True):
             assert one.keys() == two.keys()
             largest = max(float(value.double().norm()) for value in one.values())
             for key, value in one.items():
@@ -90,11 +92,13 @@ def assert_alike(one: Run, two: Run) -> None:
 @pytest.mark.slow
 def test_a_training_goes_from_one_process_to_two_and_back(tmp_path: Path) -> None:
     moving = run_training(tmp_path / "moving", "trainer.max_steps=2", "schedule=constant")
-    whole = run_training(tmp_path / "whole", "schedule=constant")
-    for steps, devices in ((4, 2), (6, 1)):
-        words = [f"trainer.max_steps={steps}", f"trainer.devices={devices}"]
-        train(resume_config(moving.config, words), console=Console(quiet=True), resume=moving)
-    assert [row["step"] for row in moving.history] == ["2", "4", "6"]
+    whole = run_training(tmp_path / "whole", "trainer.max_steps=8", "schedule=constant")
+    for steps, devices, strategy in ((4, 2, "ddp"), (6, 2, "fsdp"), (8, 1, "ddp")):
+        words = [f"max_steps={steps}", f"devices={devices}", f"strategy={strategy}"]
+        config = resume_config(moving.config, [f"trainer.{word}" for word in words])
+        train(config, console=Console(quiet=True), resume=moving)
+        assert load_bundle(moving.bundle_folder).info["step"] <= steps
+    assert [row["step"] for row in moving.history] == ["2", "4", "6", "8"]
     assert_alike(whole, moving)
 
 
@@ -106,6 +110,24 @@ def test_a_usage_error_of_the_processes_is_told_once(
     shown = capsys.readouterr().err
     assert "data.batch_size is 1, fewer than the 2 processes" in shown
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["trainer.devices=1"], "trainer.devices=2 or more"),
+        (["trainer.devices=2", "trainer.compile=true"], "trainer.compile=false"),
+        (["trainer.devices=2", "profile=true"], "trainer.strategy=ddp"),
+    ],
+)
+def test_what_sharded_weights_exclude_is_said_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    assert main(["train", *WORDS, f"runs={tmp_path}", "trainer.strategy=fsdp", *words]) == 2
+    shown = capsys.readouterr().err
+    assert line in shown
+    assert len(shown.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from truemask.models.segmenter import Segmenter
+from truemask.training.sharding import local
 
 
 class WeightAverage(nn.Module):
@@ -40,4 +41,4 @@ class WeightAverage(nn.Module):
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+    return [local(tensor.detach()) for tensor in (*model.parameters(), *model.buffers())]

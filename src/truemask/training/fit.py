@@ -31,7 +31,7 @@ from truemask.results import TrainResult
 from truemask.runs import Run
 from truemask.training.advice import Settings
 from truemask.training.allocation import keep_memory
-from truemask.training.devices import make_fabric
+from truemask.training.devices import make_fabric, require_processes
 from truemask.training.environment import add_outcome, describe_environment, images_of
 from truemask.training.interruption import Interruption
 from truemask.training.launching import launch
@@ -84,6 +84,7 @@ def train(
         JobFailed: the training was ended from outside, or never reached a validation.
     """
     trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
+    require_processes(trainer, max(trainer.devices, find_place().processes))
     if trainer.devices > 1 and find_place().processes == 1:
         if listeners:
             raise UsageError("trainer.devices must be 1 where somebody listens to the training")
@@ -224,7 +225,7 @@ class _Fitting:
         self.gpu = uses_gpu(trainer.accelerator)
         if trainer.threads is not None:
             torch.set_num_threads(trainer.threads)
-        self.fabric = make_fabric(place, gpu=self.gpu)
+        self.fabric = make_fabric(place, gpu=self.gpu, strategy=trainer.strategy)
         self.rounds = Rounds.of(trainer)
         self.batches = self._batches()
         self.limits = self._limits()
@@ -479,8 +480,8 @@ def _both(bar: ProgressBar, profiling: Profiling) -> Callable[[Loop], None]:
 def _has_ended(loop: Loop, console: Console) -> bool:
     """Whether the training of a checkpoint was over; makes up for what its end prevented."""
     state = loop.state
-    if loop.record is not None and state.best_step == state.step:
-        loop.record.keep_best(state, loop.step)
+    if state.best_step == state.step:
+        loop.keep_best()
     if state.finished and (loop.fraction >= 1 or loop.out_of_patience):
         console.print("The training had ended before; its best weights are tested again.")
         return True
@@ -495,8 +496,9 @@ def _keep_untested(loop: Loop) -> None:
     The checkpoint is written before, and knows nothing of it: resuming goes on as if uninterrupted.
     """
     loop.validate_best()
+    model = loop.step.kept  # in all processes
     if loop.record is not None:
-        loop.record.save_model(loop.step.kept, loop.state.best_epoch, loop.state.best_step)
+        loop.record.save_model(model, loop.state.best_epoch, loop.state.best_step)
 
 
 def _explain_memory(prepared: Prepared) -> AbstractContextManager[None]:

@@ -102,11 +102,12 @@ class Loop:
         self.ballot = Ballot(place, step.device)
         self._clock = self._saved = time.monotonic()
         self._between_steps = True
+        self._told_seconds = state.seconds
 
     @property
     def fraction(self) -> float:
-        """Share of the training that is done."""
-        return self.plan.limits.fraction(step=self.state.step, seconds=self.state.seconds)
+        """Share of the training that is done, the same in every process."""
+        return self.plan.limits.fraction(step=self.state.step, seconds=self._told_seconds)
 
     @property
     def epoch(self) -> int:
@@ -157,6 +158,12 @@ class Loop:
     def validate_best(self) -> None:
         """Validate out of turn, and take the weights for the best where none were before."""
         self._is_best(self.validate_now())
+
+    def keep_best(self) -> None:
+        """Make the weights of the last checkpoint, which the step has, the best ones."""
+        model = self.step.kept  # in all processes
+        if self.record is not None:
+            self.record.keep_best(self.state, model)
 
     def _round(self) -> None:
         state = self.state
@@ -213,7 +220,9 @@ class Loop:
             asked.ending = asked.ending or "a signal to another process"
             raise _Ending
         asked.stop = stop > 0
-        self.state.seconds = max(self.state.seconds, seconds) if main else seconds
+        self._told_seconds = max(self._told_seconds, seconds)
+        if not main:
+            self.state.seconds = self._told_seconds
         if save_now:
             self._save()
         return asked.stop or self._stuck()
@@ -239,7 +248,7 @@ class Loop:
         if self.record is not None:
             wish = self.record.add_row(state, row)
             if validation is not None and validation.predictions:
-                images = self.step.kept.images
+                images = self.step.model.images
                 self.record.draw(
                     validation.predictions, images=images, step=state.step, labels=self.labels
                 )
@@ -252,8 +261,8 @@ class Loop:
         due = is_best or state.round % self.plan.save_interval == 0 or state.finished
         if due or self.interruption.stop:
             self._save()
-        if is_best and self.record is not None:
-            self.record.keep_best(state, self.step)
+        if is_best:
+            self.keep_best()
 
     def _is_best(self, validation: Validation) -> bool:
         state = self.state
@@ -316,14 +325,17 @@ class Loop:
         now = time.monotonic()
         if self.place.is_main:
             self.state.seconds += now - self._clock
+        if self.place.processes == 1:
+            self._told_seconds = self.state.seconds
         self._clock = now
 
     def _save(self) -> None:
         self._read_sums()
         self._tick()
         self._saved = time.monotonic()
+        content = self.step.state_dict()  # in all processes
         if self.record is not None:
-            self.record.save(self.state, self.step)
+            self.record.save(self.state, content)
 
     def _save_where_it_stands(self) -> None:
         """Save, unless a step was under way, whose half must not be kept."""

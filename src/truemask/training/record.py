@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from truemask.errors import UsageError
 from truemask.files import atomic_path
 from truemask.images import ImageSpec, to_rgb
 from truemask.labels import LabelMap
+from truemask.models.segmenter import Segmenter
 from truemask.runs import Run
 from truemask.training.checkpoints import read_checkpoint, write_checkpoint
 from truemask.training.state import State
@@ -27,7 +28,7 @@ class StopTraining(Exception):
 Listener = Callable[[dict[str, Any]], None]
 """Called with each row of the history; may raise `StopTraining` with the reason."""
 
-SaveModel = Callable[[Any, int, int], None]
+SaveModel = Callable[[Segmenter, int, int], None]
 """Called with a model, its epoch and its step, to make it the run's bundle."""
 
 
@@ -66,18 +67,16 @@ class Record:
                 reason = str(wish) or "a listener ended it"
         return reason
 
-    def save(self, state: State, step: OptimizerStep) -> None:
-        """Write the checkpoint to resume from."""
-        write_checkpoint(
-            self.run.last_checkpoint, {"state": asdict(state), "step": step.state_dict()}
-        )
+    def save(self, state: State, step: Mapping[str, Any]) -> None:
+        """Write the checkpoint to resume from, with the `state_dict` of the step."""
+        write_checkpoint(self.run.last_checkpoint, {"state": asdict(state), "step": step})
 
-    def keep_best(self, state: State, step: OptimizerStep) -> None:
-        """Make the weights of the last checkpoint, which `step` has, the best ones.
+    def keep_best(self, state: State, model: Segmenter) -> None:
+        """Make the weights of the last checkpoint, which `model` has, the best ones.
 
         The checkpoint comes first: whatever a kill prevents after it is made up for on resuming.
         """
-        self.save_model(step.kept, state.best_epoch, state.best_step)
+        self.save_model(model, state.best_epoch, state.best_step)
         with atomic_path(self.run.best_checkpoint) as temporary:
             temporary.unlink()
             try:

@@ -55,6 +55,9 @@ class TrainerSettings:
         accelerator: "auto" takes a CUDA device where there is one.
         devices: processes of this machine that share each batch, with a GPU each where there are
             some. Over several machines torchrun or srun starts them, and this is not asked.
+        strategy: how processes share the training: "ddp" has all weights in each of them; "fsdp"
+            divides weights, gradients and the optimiser's memory over them, for networks that are
+            large against a device's memory.
         channels_last: whether the network computes in that memory format.
         compile: whether PyTorch compiles the network; "reduce-overhead" uses CUDA graphs besides.
         threads: that compute on the CPU; `None` leaves it to PyTorch, which takes all cores.
@@ -81,6 +84,7 @@ class TrainerSettings:
     precision: Literal["auto", "bf16", 16, 32] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     channels_last: bool = True
     compile: bool | Literal["reduce-overhead"] = False
     threads: int | None = None
@@ -103,6 +107,11 @@ class TrainerSettings:
             raise UsageError(f"trainer.average is a decay between 0 and 1, got {self.average}")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
             raise UsageError(f"trainer.gradient_clip must be positive, got {self.gradient_clip}")
+        if self.strategy == "fsdp" and self.compile:
+            raise UsageError(
+                "trainer.strategy=fsdp and trainer.compile exclude each other: give "
+                "trainer.compile=false, or trainer.strategy=ddp"
+            )
         if self.max_time is not None:
             parse_time(self.max_time)
 

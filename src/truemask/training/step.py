@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from truemask.data.collate import Batch
@@ -20,6 +22,7 @@ from truemask.training.averaging import WeightAverage
 from truemask.training.memory_order import MemoryOrder
 from truemask.training.processes import Place
 from truemask.training.schedules import Progress, Schedule
+from truemask.training.sharding import WholeCopy, gather, load_model, load_optimizer, shard
 from truemask.training.synchronized import synchronize
 from truemask.whole_batch import Whole, mass_of, share_of
 
@@ -88,6 +91,11 @@ class OptimizerStep:
         self.averaged = None if average is None else WeightAverage(model, cap=average)
         if self.averaged is not None:
             self.averaged.to(self.device)
+        self.whole: WholeCopy | None = None
+        if isinstance(fabric.strategy, ModelParallelStrategy):
+            self.whole = WholeCopy(model)
+            if self.averaged is not None:
+                shard(self.averaged.model, fabric.strategy.device_mesh)
         if place.processes > 1:
             synchronize(model, place=place, device=self.device)
         self.model = model.to(self.device)
@@ -113,8 +121,12 @@ class OptimizerStep:
 
     @property
     def kept(self) -> Segmenter:
-        """The model that is validated, saved and tested."""
-        return self.model if self.averaged is None else self.averaged.model
+        """The model that is validated, saved and tested.
+
+        Where the weights are sharded it is put together, once a step: ask in all processes.
+        """
+        model = self.model if self.averaged is None else self.averaged.model
+        return model if self.whole is None else self.whole.of(model)
 
     def begin_row(self) -> None:
         """Start the sums of a row of the history; they stay on the device until it is written."""
@@ -140,6 +152,7 @@ class OptimizerStep:
             batches: this process's share of the step's samples.
             progress: how far the training is.
         """
+        self._forget_whole()
         factor = self.schedule(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -205,11 +218,24 @@ class OptimizerStep:
         """Bring the gradient to the largest norm; gives the norm it had."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if self.gradient_clip is not None:
-            return nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            norm = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def _forget_whole(self) -> None:
+        if self.whole is not None:
+            self.whole.forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """Everything that the next step depends on, alike for every number of processes.
+
+        Ask in all processes; sharded weights are whole in the main one.
+        """
+        state = self._state()
+        return state if self.whole is None else gather(state, keep=self.place.is_main)
+
+    def _state(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
             "average": None if self.averaged is None else self.averaged.state_dict(),
@@ -219,8 +245,9 @@ class OptimizerStep:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse."""
-        self.model.load_state_dict(state["model"])
+        self._forget_whole()
+        load_model(self.model, state["model"])
         if self.averaged is not None:
-            self.averaged.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(self.memory_order.viewed(state["optimizer"]))
+            load_model(self.averaged, state["average"])
+        load_optimizer(self.optimizer, self.memory_order.viewed(state["optimizer"]))
         self.scaler.load_state_dict(state["scaler"])

@@ -51,7 +51,7 @@ class _BatchNorm(nn.BatchNorm2d):
         """As `nn.BatchNorm2d`; in evaluation mode the same."""
         if not self.training:
             return super().forward(input)
-        values = input.float()
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         centre = self._centre(values)
         shifted = values - centre[:, None, None]
         count = values.new_tensor([values.numel() / values.shape[1]])
@@ -61,8 +61,8 @@ class _BatchNorm(nn.BatchNorm2d):
         mean = first / number
         variance = (second / number - mean.square()).clamp_min(0)
         self._track((mean + centre).detach(), (variance * number / (number - 1)).detach())
-        scale = torch.rsqrt(variance + self.eps).float()
-        normal = (shifted - mean.float()[:, None, None]) * scale[:, None, None]
+        scale = torch.rsqrt(variance + self.eps).to(values.dtype)
+        normal = (shifted - mean.to(values.dtype)[:, None, None]) * scale[:, None, None]
         if self.affine:
             normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
         return normal.to(input.dtype)
