@@ -1,17 +1,26 @@
-"""All benchmarks, one line each: ours, the baseline, and how many times as fast ours is."""
+"""All benchmarks, one line each: ours, the baseline, and how many times as fast ours is.
+
+`make bench` takes about half an hour; `python -m benchmarks.NAME` runs one of them.
+"""
+
+import subprocess
+import sys
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import loading
+from benchmarks.loops import NATIVE_BFLOAT16
 from benchmarks.ratio import Ratio, compare
 from truemask.datasets.textures import gaussian_taps, textures
 from truemask.losses import CrossEntropy, Dice, Sum
 from truemask.metrics.bootstrap import resampled_margins
 from truemask.metrics.confusion import iou
 from truemask.models.unet import UNet
+
+OTHERS = ("metrics", "loading", "caching", "scaling", "peak", "steps")
+"""Each in a process of its own, so that none meets the memory or the threads of another."""
 
 
 def texture_batch() -> Ratio:
@@ -72,7 +81,7 @@ def training_step() -> Ratio:
     loss = Sum(losses=[CrossEntropy(), Dice()])
 
     def step(model: nn.Module, inputs: Tensor, *, bf16: bool) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16 and NATIVE_BFLOAT16):
             logits = model(inputs)
         loss(logits.float(), masks).backward()
         model.zero_grad()
@@ -94,7 +103,9 @@ def main() -> None:
     """Run all."""
     for benchmark in (texture_batch, texture_batch_absolute, bootstrap, training_step):
         print(benchmark(), flush=True)
-    loading.main()
+    for name in OTHERS:
+        print(f"\n{name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
 
 
 if __name__ == "__main__":

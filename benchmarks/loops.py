@@ -45,10 +45,13 @@ class Turns:
         self._left -= 1
 
 
+NATIVE_BFLOAT16 = choose_precision(TrainerSettings(), gpu=DEVICE.type == "cuda") == "bf16"
+"""Whether this device computes with bfloat16; elsewhere Truemask and the fast loops take 32 bits."""
+
+
 def bfloat16(workload: Workload) -> bool:
-    """Whether the fast loops train it with bfloat16: where Truemask does on this device."""
-    chosen = choose_precision(TrainerSettings(), gpu=DEVICE.type == "cuda")
-    return workload.bf16 and chosen == "bf16"
+    """Whether the fast loops train it with bfloat16."""
+    return workload.bf16 and NATIVE_BFLOAT16
 
 
 def batches(workload: Workload, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.loops import DEVICE
+from benchmarks.loops import DEVICE, NATIVE_BFLOAT16
 from truemask.losses import CrossEntropy, Dice, Sum
 from truemask.metrics.bootstrap import resampled_margins
 from truemask.metrics.confusion import confusion_matrices
@@ -46,7 +46,7 @@ def train_step(side: int, images: int, classes: int = 5) -> Callable[[], None]:
     loss = Sum(losses=[CrossEntropy(), Dice()])
 
     def step() -> None:
-        with torch.autocast(DEVICE.type, torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=NATIVE_BFLOAT16):
             logits = network(batch)
         loss(logits.float().contiguous(), masks).backward()
         network.zero_grad()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.loops import DEVICE
+from benchmarks.loops import DEVICE, bfloat16
 from benchmarks.peak import device_name, step_flops
 from benchmarks.turns import Program, Timing, take_turns
 from benchmarks.workloads import VANILLA, WORKLOADS, Workload
@@ -70,8 +70,10 @@ def projects() -> None:
 
 def batch_sizes(workload: Workload = VANILLA) -> None:
     """One model against the tuned loop at several batch sizes, and its share of the peak."""
-    peak = convolution_peak(DEVICE, torch.bfloat16, seconds=5.0)
-    print(f"\n{workload.name}; peak of 3x3 convolutions in bfloat16: {peak / 1e9:.0f} GFLOP/s")
+    dtype = torch.bfloat16 if bfloat16(workload) else torch.float32
+    peak = convolution_peak(DEVICE, dtype, seconds=5.0)
+    name = str(dtype).removeprefix("torch.")
+    print(f"\n{workload.name}; peak of 3x3 convolutions in {name}: {peak / 1e9:.0f} GFLOP/s")
     print(f"{'batch':<8}{'Truemask':>12}{'tuned loop':>12}{'ratio':>8}{'of the peak':>14}")
     for size in BATCH_SIZES:
         timing = take_turns((OURS, TUNED), workload, size)
