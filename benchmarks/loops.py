@@ -46,7 +46,7 @@ class Turns:
 
 
 NATIVE_BFLOAT16 = choose_precision(TrainerSettings(), gpu=DEVICE.type == "cuda") == "bf16"
-"""Whether this device computes with bfloat16; elsewhere Truemask and the fast loops take 32 bits."""
+"""Whether this device computes with it; elsewhere Truemask and the fast loops take 32 bits."""
 
 
 def bfloat16(workload: Workload) -> bool:
