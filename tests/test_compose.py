@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from truemask.compose import compose_config, options, override_config, resume_config, sweep
+from truemask.compose import compose_config, options, override_config, resume_config
 from truemask.errors import UsageError
 
 
@@ -162,15 +162,6 @@ def test_data_without_a_folder_names_the_run() -> None:
 def test_the_data_is_given_once() -> None:
     with pytest.raises(UsageError, match="given twice"):
         compose_config(["data.dataset.root=a"], folder=Path("b"))
-
-
-def test_sweeps_are_all_combinations() -> None:
-    found = sweep(["optimizer.lr=0.1,0.2", "seed=1,2", "model.channels=4"])
-    assert found == [
-        [f"optimizer.lr={lr}", f"seed={seed}", "model.channels=4"]
-        for lr in ("0.1", "0.2")
-        for seed in ("1", "2")
-    ]
 
 
 def test_a_whole_object_replaces_the_one_that_stood_there() -> None:

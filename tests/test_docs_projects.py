@@ -14,11 +14,12 @@ from PIL import Image
 from truemask.analysis.project import Project
 from truemask.analysis.reproduce import PROJECTS
 from truemask.cli import parser
-from truemask.compose import compose_config, options, sweep
+from truemask.compose import compose_config, options
 from truemask.datasets import bdd100k, cityscapes, gta5
 from truemask.datasets.voc import voc
 from truemask.losses import CrossEntropy, Focal
 from truemask.miniatures.writing import MINIATURES, write_miniature
+from truemask.sweeps.space import read_space
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {path.stem: path.read_text("utf-8") for path in sorted((DOCS / "projects").glob("*.md"))}
@@ -95,7 +96,11 @@ def test_every_training_composes(line: str) -> None:
     assert given.command == "train"
     folders = [Path(word) for word in given.words if "=" not in word]
     words = [word for word in given.words if "=" in word]
-    for each in sweep(words) if given.multirun else [words]:
+    every = [words]
+    if given.multirun:
+        space = read_space(words)
+        every = [space.whole(chosen) for chosen in space.grid()]
+    for each in every:
         assert compose_config(each, folder=folders[0] if folders else None)
 
 

@@ -145,6 +145,13 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     assert "there is no run in" in refusal(lambda: newest(tmp_path / "nothing"))
 
 
+def test_the_runs_of_a_sweep_are_listed_from_above_all_runs(tmp_path: Path) -> None:
+    job = tmp_path / "runs" / "voc" / "edges" / "sweep_2026-11-28_20-00-00" / "jobs" / "003"
+    runs = {make_run(job, "voc/edges"), make_run(tmp_path / "runs", "voc/edges")}
+    assert set(list_runs(tmp_path)) == runs
+    assert set(list_runs(tmp_path / "runs" / "voc")) == runs
+
+
 # What a run holds.
 
 

@@ -252,6 +252,14 @@ def _train(options: argparse.Namespace) -> int:
     if options.multirun:
         return _sweep(options, folder, overrides)
 
+    from truemask.training.interruption import Interruption
+
+    # From here on, as what comes first takes seconds, and a signal shall get its line there too.
+    with Interruption(options.console).installed():
+        return _train_once(options, folder, overrides)
+
+
+def _train_once(options: argparse.Namespace, folder: Path | None, overrides: list[str]) -> int:
     from truemask.compose import compose_config, resume_config
     from truemask.runs import Run
     from truemask.training.fit import train

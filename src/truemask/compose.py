@@ -217,18 +217,6 @@ def known_targets() -> frozenset[str]:
     return frozenset(names | SCHEDULES | set(NETWORKS) | DATASETS | SPLITS | LOSSES)
 
 
-def sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """One list of overrides for each combination of values such as `optimizer.lr=0.1,0.01`."""
-    combinations: list[list[str]] = [[]]
-    for word in overrides:
-        parsed = _parse(word)
-        with _one_line():
-            values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else None
-        words = [word] if values is None else [f"{parsed.get_key_element()}={v}" for v in values]
-        combinations = [[*before, each] for before in combinations for each in words]
-    return combinations
-
-
 def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 

@@ -307,10 +307,14 @@ def is_run(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
+_DEEPEST = 9
+"""Those of a sweep are at PROJECT/EXPERIMENT/sweep_DATE/jobs/NUMBER/PROJECT/EXPERIMENT/DATE."""
+
+
 def list_runs(root: Path) -> list[Run]:
     """The runs in a folder and below it, the newest first."""
     # Bounded, because a whole disk may be given by mistake.
-    folders = itertools.islice(_folders(root, depth=5), 20_000)
+    folders = itertools.islice(_folders(root, depth=_DEEPEST), 20_000)
     return [Run(path) for path in sorted(filter(is_run, folders), key=_started, reverse=True)]
 
 
@@ -330,17 +334,21 @@ def _started(path: Path) -> tuple[int, str]:
     return (path / CONFIG).stat().st_mtime_ns, str(path)
 
 
-def _folders(path: Path, *, depth: int) -> Iterator[Path]:
-    yield path
-    if depth == 0 or is_run(path):
-        return
+def _folders(root: Path, *, depth: int) -> Iterator[Path]:
+    """A folder and those below it, nearest first, down to runs and not into them."""
+    level = [root]
+    for _ in range(depth):
+        yield from level
+        level = [below for path in level if not is_run(path) for below in _below(path)]
+    yield from level
+
+
+def _below(path: Path) -> list[Path]:
     try:
         entries = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
     except OSError:
-        return  # what may not be read holds no run that could be
-    for name in sorted(entries):
-        if not name.startswith("."):
-            yield from _folders(path / name, depth=depth - 1)
+        return []  # what may not be read holds no run that could be
+    return [path / name for name in sorted(entries) if not name.startswith(".")]
 
 
 def _made(path: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import distributed, nn
+from torch import nn
 from torch.distributed.tensor import DTensor
 
 from truemask.data.collate import Batch
@@ -79,13 +79,11 @@ def after(step: OptimizerStep) -> list[dict[str, torch.Tensor]]:
     state = step.state_dict()
     kept = {name: value.clone() for name, value in step.kept.state_dict().items()}
     assert not any(isinstance(value, DTensor) for value in kept.values())
-    box = [state]
-    if step.place.processes > 1:
-        distributed.broadcast_object_list(box, src=0)  # as if each had read the checkpoint
-    step.load_state_dict(box[0])
-    again = gather(step._state())
-    moments = {f"{i}.{k}": v for i, s in box[0]["optimizer"]["state"].items() for k, v in s.items()}
-    return [box[0]["model"], box[0]["average"], moments, kept, again["model"], again["average"]]
+    state = step.place.share(state)  # as if each had read the checkpoint
+    step.load_state_dict(state)
+    again = step.place.share(step.state_dict())
+    moments = {f"{i}.{k}": v for i, s in state["optimizer"]["state"].items() for k, v in s.items()}
+    return [state["model"], state["average"], moments, kept, again["model"], again["average"]]
 
 
 def counts(place: Place, strategy: Sharing) -> list[Any]:

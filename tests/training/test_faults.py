@@ -3,10 +3,12 @@
 import os
 import random
 import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +212,60 @@ def await_signal() -> None:
         signal.pause()
     except Exception as error:  # what turns errors into others must not keep it
         raise AssertionError from error
+
+
+class Finalized:
+    def __init__(self, finished: list[str]) -> None:
+        self.finished = finished
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # the signal comes while this is under way
+        self.finished.append("not broken off")
+
+
+def test_a_signal_within_a_finalizer_is_not_forgotten() -> None:
+    interruption = Interruption(Console(quiet=True))
+    before = signal.getsignal(signal.SIGALRM)
+    finished: list[str] = []
+
+    def finalize() -> None:
+        Finalized(finished)
+        assert finished
+        time.sleep(5)
+        raise AssertionError("nothing ended it")
+
+    with pytest.raises(JobFailed, match="ended by SIGTERM"), interruption.installed():
+        finalize()
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_a_signal_within_a_callback_is_not_forgotten() -> None:
+    interruption = Interruption(Console(quiet=True))
+    hook = sys.unraisablehook
+
+    def call_back() -> None:
+        watched = Watched()
+        # The callback is not told of as an error, and what is raised in it does not come out of it.
+        kept = weakref.ref(watched, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del watched
+        time.sleep(5)
+        raise AssertionError(kept)
+
+    with pytest.raises(JobFailed, match="ended by SIGTERM"), interruption.installed():
+        call_back()
+    assert sys.unraisablehook is hook
+
+
+class Watched:
+    """An object to which weak references can be made."""
+
+
+def test_a_signal_that_somebody_kept_ends_the_training_later() -> None:
+    interruption = Interruption(Console(quiet=True))
+    kept = suppress(BaseException)  # what a library may do
+    with pytest.raises(JobFailed, match="ended by SIGTERM"), interruption.installed(), kept:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_signal_where_nothing_has_to_be_saved_ends_at_once() -> None:

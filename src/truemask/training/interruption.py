@@ -6,6 +6,7 @@ saved; elsewhere, where nothing is at stake, it ends the program.
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,13 @@ _ENDING = {
     if (number := getattr(signal, name, None)) is not None
 }
 """What a batch system warns with: the run is saved, and can go on elsewhere."""
+
+
+_PAUSE_S = 0.05
+"""Until a signal that came where nothing can be raised is looked at again."""
+
+_FRAGILE = ("__del__", "_launch")
+"""Functions that are not broken off: finalizers, and how `multiprocessing` starts a process."""
 
 
 class _Ended(BaseException):
@@ -43,6 +51,7 @@ class Interruption:
         self.hint = ""
         self._deferred = False
         self._owner = os.getpid()
+        self._hook = sys.unraisablehook
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -61,13 +70,23 @@ class Interruption:
             if signal.getsignal(number) is not signal.SIG_IGN
         ]
         before = {number: signal.signal(number, self._handle) for number in numbers}
+        if hasattr(signal, "SIGALRM"):
+            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look_again)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         try:
             yield
         except _Ended as error:
-            raise JobFailed(f"ended by {self.ending}{self.hint}") from error
+            raise self._failure() from error
         finally:
+            sys.unraisablehook = self._hook
+            _look_again_after(0)  # that is, never
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self.ending:  # raised where somebody kept it
+            raise self._failure()
+
+    def _failure(self) -> JobFailed:
+        return JobFailed(f"ended by {self.ending}{self.hint}")
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -90,14 +109,46 @@ class Interruption:
             )
             return
         self.ending = _ENDING[signal.Signals(number)]
-        if not self._deferred:
+        self._end(frame)
+
+    def _look_again(self, number: int, frame: FrameType | None) -> None:
+        if self.ending and os.getpid() == self._owner:
+            self._end(frame)
+
+    def _unraisable(self, told: "sys.UnraisableHookArgs") -> None:
+        """Called where Python would print an exception and forget it, such as in a callback."""
+        if issubclass(told.exc_type, _Ended):
+            _look_again_after(_PAUSE_S)
+        else:
+            self._hook(told)
+
+    def _end(self, frame: FrameType | None) -> None:
+        if self._deferred:
+            return
+        if _is_fragile(frame):
+            _look_again_after(_PAUSE_S)
+        else:
             raise _Ended
+
+
+def _is_fragile(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name in _FRAGILE:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _look_again_after(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def spare_worker(worker: int) -> None:
     """Let a loading process outlive a signal to the whole group, for the main one saves first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         for number in _ENDING:
             # Should nobody end it: it ends by itself.
             signal.signal(number, lambda *_: signal.alarm(30))
