@@ -11,6 +11,7 @@
       results.json            the scores of each part
       per_image.npz           the confusion matrices behind them
       evaluation-<name>.json  what was evaluated later, and its .npz
+      trivial.npz             those of the best constant map, which never looks at an image
       findings.json           what the checks said
       pictures/               predictions of a few images over the training, where it was asked for
       trackers.json           under which id each tracker has the run
@@ -248,6 +249,11 @@ class Run:
     def per_image_path(self) -> Path:
         """The confusion matrices of the images of each part in `results`."""
         return self.path / "per_image.npz"
+
+    @property
+    def trivial_path(self) -> Path:
+        """The confusion matrices of the best constant map on the same images."""
+        return self.path / "trivial.npz"
 
     def write_evaluation(
         self, name: str, result: PartResult, *, save: Callable[[Path], None]
