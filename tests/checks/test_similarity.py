@@ -4,7 +4,7 @@ import torch
 from part_material import altered, randomly_altered, scene
 
 from truemask.checks import similarity
-from truemask.checks.alignment import align
+from truemask.checks.registration import align
 from truemask.checks.similarity import (
     LEAST,
     UPRIGHT,

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float32, Int, Shaped, UInt8
 from PIL import Image
 
-from truemask.checks.alignment import Alignment, align
 from truemask.checks.finding import Picture
 from truemask.checks.probe import Probe
+from truemask.checks.registration import Alignment, align
 from truemask.checks.similarity import Pairs, search
 
 _ALIGNED = 600

@@ -78,8 +78,8 @@ def near_duplicate(shared: Sequence[Shared]) -> Iterator[Finding]:
         64 x 64 thumbnails, weighted by their frequency, must correlate by 0.8 or more in one of 72
         views; as all pairs are compared, none is missed. Then the two images are laid on each other
         (the crop is refined) and their detail is compared, in 24 x 24 coefficients: it must agree
-        by 0.75 over the whole image, and by 0.45 in each of 6 x 6 blocks that show anything, so that
-        two images of one place with other things in it are no copies. Calibrated on BSDS500,
+        by 0.75 over the whole image, and by 0.45 in each of 6 x 6 blocks that show anything, so
+        that two images of one place with other things in it are no copies. Calibrated on BSDS500,
         CrackForest and CamVid: of copies that were resized to 0.3 to 1.5 times, saved as JPEG of
         quality 30 to 90, mirrored, cropped, and changed in brightness, contrast and gamma, all at
         once, more than 99 % are found. Of all pairs of different images of BSDS500 and CrackForest,

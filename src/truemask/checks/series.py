@@ -29,6 +29,10 @@ _PAIRS = 4000
 """Pairs that are compared, near ones and far ones each."""
 
 
+_MANY = 10
+"""Series from which on each is one group: of objects, each from several sides."""
+
+
 @dataclass(frozen=True)
 class Numbered:
     """Images with numbers in their names.
@@ -61,16 +65,19 @@ class Memory:
     clear: float
 
 
-def numberings(names: Sequence[str], parts: Sequence[int]) -> list[Numbered]:
-    """The ways in which names number images in series that lie in more than one part.
+def numberings(
+    names: Sequence[str], parts: Sequence[int], *, across: bool = True
+) -> list[Numbered]:
+    """The ways in which names number images in series.
 
     Args:
         names: of all images; of paths, the folders count where images of one part have several.
         parts: the part of each.
+        across: whether only series that lie in more than one part are wanted.
     """
     keys = _keys(names, parts)
     most = max((len(re.findall(r"\d+", key)) for key in keys), default=0)
-    found = (_numbered(keys, parts, place) for place in range(1, most + 1))
+    found = (_numbered(keys, parts if across else None, place) for place in range(1, most + 1))
     return [numbered for numbered in found if numbered is not None]
 
 
@@ -94,7 +101,7 @@ def _shared_folders(paths: Sequence[PurePath]) -> int:
     return same
 
 
-def _numbered(keys: Sequence[str], parts: Sequence[int], place: int) -> Numbered | None:
+def _numbered(keys: Sequence[str], parts: Sequence[int] | None, place: int) -> Numbered | None:
     """Series of names that differ in the number at a place, counted from the end."""
     series = np.full(len(keys), -1)
     number = np.zeros(len(keys), np.int64)
@@ -106,21 +113,24 @@ def _numbered(keys: Sequence[str], parts: Sequence[int], place: int) -> Numbered
         start, end = numbers[-place].span()
         series[index] = known.setdefault((key[:start], key[end:]), len(known))
         number[index] = int(key[start:end])
-    spread = _in_several_parts(series, np.asarray(parts))
+    # Without parts, a series is what has several numbers.
+    spread = _several(series, number if parts is None else np.asarray(parts))
     if not spread.any():
         return None
-    shown = max(known, key=lambda ends: np.count_nonzero(spread & (series == known[ends])))
+    largest = np.bincount(series[spread]).argmax()
+    shown = next(ends for ends, one in known.items() if one == largest)
     return Numbered(np.where(spread, series, -1), number, f"{shown[0]}#{shown[1]}")
 
 
-def _in_several_parts(
-    series: Int[np.ndarray, " N"], parts: Int[np.ndarray, " N"]
+def _several(
+    series: Int[np.ndarray, " N"], values: Int[np.ndarray, " N"]
 ) -> Bool[np.ndarray, " N"]:
-    """Which images are in a series of which there are images in more than one part."""
-    found = np.zeros(len(series), bool)
-    for one in np.unique(series[series >= 0]):
-        members = series == one
-        found |= members & (len(np.unique(parts[members])) > 1)
+    """Which images are in a series whose images have more than one value."""
+    kinds = np.unique(np.stack([series, values]), axis=1)[0]
+    inside = kinds[kinds >= 0]
+    if len(inside) == 0:
+        return np.zeros(len(series), bool)
+    found: Bool[np.ndarray, " N"] = (series >= 0) & (np.bincount(inside)[series] > 1)
     return found
 
 
@@ -197,8 +207,11 @@ def _far_pairs(numbered: Numbered, generator: np.random.Generator) -> Int[np.nda
     """Pairs of two series, and of one at a quarter of its length and more."""
     members = np.flatnonzero(numbered.series >= 0)
     length = np.zeros(numbered.series.max() + 1)
-    for one in np.unique(numbered.series[members]):
-        length[one] = np.ptp(numbered.number[numbered.series == one])
+    last = np.zeros_like(length)
+    np.maximum.at(last, numbered.series[members], numbered.number[members])
+    length[:] = np.inf
+    np.minimum.at(length, numbered.series[members], numbered.number[members])
+    length = last - length
     pairs = generator.choice(members, (4 * _PAIRS, 2))
     first, second = pairs.T
     distance = np.abs(numbered.number[first] - numbered.number[second])
@@ -241,3 +254,23 @@ def nearest(
     if not ours:
         return (np.zeros(0, np.int64),) * 3
     return np.concatenate(ours), np.concatenate(theirs), np.concatenate(distances)
+
+
+def clusters(
+    names: Sequence[str], thumbnails: Float32[np.ndarray, "N S S"]
+) -> Int[np.ndarray, " N"]:
+    """Which images of one part are not independent: a number for each group of them.
+
+    Images whose numbers are time (see `memory`) are grouped by stretches of its reach, or by whole
+    series where there are many. All others are alone.
+    """
+    for numbered in numberings(names, [0] * len(names), across=False):
+        found = memory(numbered, Likeness(thumbnails))
+        if found is None:
+            continue
+        many = len(np.unique(numbered.series[numbered.series >= 0])) >= _MANY
+        stretch = np.zeros_like(numbered.number) if many else numbered.number // (found.reach + 1)
+        alone = np.where(numbered.series < 0, np.arange(len(names)), 0)
+        keys = np.stack([numbered.series, stretch * (numbered.series >= 0), alone])
+        return np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
+    return np.arange(len(names))

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from truemask.checks.albums import Comparison, short, side_by_side
-from truemask.checks.alignment import describe
 from truemask.checks.finding import Picture
 from truemask.checks.probe import Probe
+from truemask.checks.registration import describe
 from truemask.checks.series import Likeness, Memory, Numbered, memory, nearest, numberings
 from truemask.checks.similarity import UPRIGHT, VIEWS, WHOLE
 from truemask.errors import counted

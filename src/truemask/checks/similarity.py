@@ -15,12 +15,17 @@ products.
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Shaped
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
+
+from truemask.datasets.decoding import load, open_image, orientation
+from truemask.errors import UsageError
 
 SIDE = 64
 """Height and width of a thumbnail, in cells."""
@@ -143,6 +148,25 @@ def small(picture: Image.Image) -> Float32[np.ndarray, "S S"]:
     # An image of one colour has no structure, and must not get any from rounding.
     level = cells.mean(dtype=np.float64).astype(np.float32)
     return np.where(np.abs(cells - level) <= 1e-5 * np.abs(level), level, cells)
+
+
+def file_thumbnail(path: Path) -> Float32[np.ndarray, "S S"] | None:
+    """The thumbnail of a JPEG file, decoded at no more than about twice its size.
+
+    Returns:
+        None for other formats, and for files that cannot be read or would have to be turned.
+    """
+    try:
+        with open_image(path) as image:
+            if not isinstance(image, JpegImageFile) or image.mode not in ("L", "RGB"):
+                return None
+            if orientation(image, path) != 1:
+                return None
+            image.draft("L", (2 * SIDE, 2 * SIDE))
+            load(image, path)
+            return small(image)
+    except UsageError:
+        return None
 
 
 def transform(
