@@ -2,16 +2,18 @@
 
 import argparse
 import json
+import re
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.faults import (
     controls,
+    ending_faults,
     file_faults,
     input_faults,
     loader_faults,
@@ -24,7 +26,7 @@ from benchmarks.faults import (
     run_faults,
     table,
 )
-from benchmarks.faults.case import Case, Fault, Outcome, run
+from benchmarks.faults.case import Case, Fault, Outcome, from_json, run
 from benchmarks.faults.material import available
 
 
@@ -33,7 +35,7 @@ def cases() -> Iterator[Case]:
     there = {*available(), "functions", "modules", "torch", "weights", "models", "metrics", "runs"}
     modules = (
         file_faults, mask_faults, part_faults, loader_faults, loss_faults, model_faults,
-        run_faults, metric_faults, input_faults,
+        run_faults, ending_faults, metric_faults, input_faults,
     )  # fmt: skip
     for module in modules:
         yield from (fault for fault in module.faults() if fault.base in there)
@@ -42,23 +44,31 @@ def cases() -> Iterator[Case]:
 
 
 def chosen(words: list[str]) -> list[Case]:
-    """Cases whose title holds one of the words; all without words."""
-    return [case for case in cases() if not words or any(word in case.title for word in words)]
+    """Cases whose title fits one of the regular expressions; all without any."""
+    patterns = [re.compile(word) for word in words]
+    return [c for c in cases() if not words or any(p.search(c.title) for p in patterns)]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; 1 where a fault was missed or a sound experiment was blamed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="such as TM4")
+    parser.add_argument("--only", nargs="+", default=[], metavar="REGEX", help="such as TM4")
     parser.add_argument("--out", type=Path, metavar="results.json", help="every finding as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as a page")
+    parser.add_argument(
+        "--with", nargs="+", type=Path, default=[], dest="earlier", metavar="results.json",
+        help="outcomes of earlier runs, whose cases are not run again",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="titles only")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # foreign code warns; that is not what is looked for here
-    outcomes = []
-    start = time.monotonic()
+    earlier = [from_json(item) for file in options.earlier for item in _read(file)]
+    outcomes = list({outcome.case.title: outcome for outcome in earlier}.values())
+    known = {outcome.case.title for outcome in outcomes}
     for case in chosen(options.only):
+        if case.title in known:
+            continue
         if options.list:
             print(case.title)
             continue
@@ -70,11 +80,16 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out is not None:
         content = [outcome.to_json() for outcome in outcomes]
         options.out.write_text(json.dumps(content, indent=1))
-    page = table.page(outcomes, seconds=time.monotonic() - start)
+    page = table.page(outcomes)
     if options.markdown is not None:
         options.markdown.write_text(page)
     print(page)
     return int(not all(outcome.good for outcome in outcomes))
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads(file.read_text())
+    return content
 
 
 def line(outcome: Outcome) -> str:

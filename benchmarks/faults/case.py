@@ -4,7 +4,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -145,13 +145,28 @@ class Outcome:
         case = {key: value for key, value in vars(self.case).items() if key != "prepare"}
         return {
             **case,
-            "kind": getattr(self.case, "kind", type(self.case).__name__.lower()),
+            "type": type(self.case).__name__,
             "title": self.case.title,
             "good": self.good,
             "seconds": round(self.seconds, 3),
             "trouble": self.trouble,
             "findings": [found.to_json() for found in self.findings],
         }
+
+
+def from_json(value: dict[str, Any]) -> Outcome:
+    """The inverse of `Outcome.to_json`; the case cannot be run again."""
+    types: dict[str, type[Case]] = {kind.__name__: kind for kind in (Fault, Control, Published)}
+    kind = types[value["type"]]
+    given = {f.name: value[f.name] for f in fields(kind) if f.name != "prepare"}
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+
+    def prepare() -> Check:
+        raise NotImplementedError("read from a file")
+
+    findings = tuple(Finding(**found) for found in value["findings"])
+    case = kind(**plain, prepare=prepare)
+    return Outcome(case, findings, value["seconds"], value["trouble"])
 
 
 def run(case: Case) -> Outcome:

@@ -11,6 +11,7 @@ from torch import nn
 from benchmarks.faults import foreign_loaders, foreign_losses, foreign_metrics, foreign_models
 from benchmarks.faults.calls import check_batches, check_data, check_folder, check_parts
 from benchmarks.faults.case import Check, Control, Prepare
+from benchmarks.faults.ending_faults import two_models
 from benchmarks.faults.foreign_datasets import (
     DictPairs,
     FilePairs,
@@ -25,15 +26,16 @@ from benchmarks.faults.loss_faults import COUNTS, check_of_loss
 from benchmarks.faults.material import Material, available, material, new_folder
 from benchmarks.faults.metric_faults import check_of_metric
 from benchmarks.faults.model_faults import check_of_model, scenes
-from benchmarks.faults.run_faults import check_of_history, check_of_run, learning, two_models
+from benchmarks.faults.run_faults import check_of_history, check_of_run, learning
 from benchmarks.faults.run_material import SOUND, trained
 from truemask.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal, MeanSquaredError, Sum
 from truemask.models.texture_cnn import TextureCNN
 from truemask.models.unet import UNet
 from truemask.runs import Run
 
-REAL = {"camvid": ("TM203",)}
-"""CamVid's validation clip lies inside a drive of its training part: that is true of it."""
+REAL = {"camvid": ("TM203",), "hard example mining, a quarter of all pixels": ("TM406",)}
+"""What is true of a control: CamVid's validation clip lies inside a drive of its training part; a
+quarter of all pixels is more of those that count where others are ignored."""
 
 PLAIN_LOSS = {"crackforest", "bsds500", "edges"}
 """Few positives: sound where no loss, or a weighted one, is declared."""
@@ -196,7 +198,8 @@ def _losses() -> Iterator[Control]:
             {**multi, "target": "one_hot"}),
         ("Lovasz hinge", lambda: foreign_losses.lovasz_hinge, binary),
         ("squared error of the sigmoid", lambda: foreign_losses.squared_error_of_sigmoid, binary),
-        ("hard example mining", lambda: foreign_losses.ohem_ce, void),
+        ("hard example mining", lambda: foreign_losses.ohem_ce_of_valid, void),
+        ("hard example mining, a quarter of all pixels", lambda: foreign_losses.ohem_ce, void),
         ("Truemask CrossEntropy", CrossEntropy, void),
         ("Truemask CrossEntropy, weight", lambda: CrossEntropy(weight=weight),
             {**void, "weight": weight}),
@@ -210,7 +213,10 @@ def _losses() -> Iterator[Control]:
     )  # fmt: skip
     for name, make, said in cases:
         yield Control(
-            kind="loss", name=name, prepare=lambda m=make, s=said: check_of_loss(m(), **s)
+            kind="loss",
+            name=name,
+            prepare=lambda m=make, s=said: check_of_loss(m(), **s),
+            real=REAL.get(name, ()),
         )
     balanced = COUNTS.sum() / (len(COUNTS) * COUNTS)
     for name, weights in (

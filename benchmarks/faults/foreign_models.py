@@ -466,3 +466,55 @@ class Constant(nn.Module):
 
     def forward(self, x):
         return self.net(x * 0)
+
+
+class Saturated(nn.Module):
+    """Sigmoids inside, and images from 0 to 255."""
+
+    def __init__(self, num_classes=5):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Conv2d(16, num_classes, 1)
+        with torch.no_grad():
+            self.a.weight.abs_()
+
+    def forward(self, x):
+        x = torch.sigmoid(self.a((x + 3) * 42.5))
+        return self.head(torch.sigmoid(self.b(x)))
+
+
+class NearlyAllDropped(SmallUNet):
+    def __init__(self, p, num_classes=5):
+        super().__init__(3, num_classes)
+        self.drop = nn.Dropout(p)
+
+    def forward(self, x):
+        return self.head(self.drop(self.features(x)))
+
+
+class AllZero(SmallUNet):
+    """Somebody initialised every weight with 0."""
+
+    def __init__(self, num_classes=5):
+        super().__init__(3, num_classes)
+        for value in self.parameters():
+            nn.init.zeros_(value)
+
+
+class DeadOutput(SmallUNet):
+    """A ReLU behind a head whose bias is far below 0: all logits are 0, and stay it."""
+
+    def __init__(self, num_classes=5):
+        super().__init__(3, num_classes)
+        nn.init.constant_(self.head.bias, -50.0)
+
+    def forward(self, x):
+        return F.relu(super().forward(x))
+
+
+class Frozen(SmallUNet):
+    """Fine-tuning that froze the head too."""
+
+    def __init__(self, num_classes=5):
+        super().__init__(3, num_classes)
+        self.requires_grad_(False)

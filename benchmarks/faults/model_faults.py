@@ -276,8 +276,21 @@ def _learning() -> Iterator[Fault]:
 
     yield _fault(
         30, "TM511", "sees one pixel's colour only", "weak", foreign.ColorOnly,
-        said=_cross_entropy,
+        said=_cross_entropy, also=("TM509",),
     )  # fmt: skip
+    for strength, share in zip(STRENGTHS, (0.95, 0.99, 1.0), strict=True):
+        yield _fault(
+            30, "TM511", "dropout takes nearly everything", strength,
+            lambda p=share: foreign.NearlyAllDropped(p), detail=f"{share:.0%}",
+            said=_cross_entropy, also=("TM505",),
+        )  # fmt: skip
+    for name, kind, also in (
+        ("sigmoids saturated by images from 0 to 255", foreign.Saturated, ("TM505",)),
+        ("all weights are 0", foreign.AllZero, ("TM505",)),
+        ("a ReLU behind logits far below 0", foreign.DeadOutput, ("TM503", "TM505")),
+        ("all parameters frozen", foreign.Frozen, ("TM505",)),
+    ):
+        yield _fault(30, "TM511", name, "realistic", kind, said=_cross_entropy, also=also)
     for strength, factor in zip(STRENGTHS, (4, 8, 24), strict=True):
         yield _fault(
             30, "TM511", "the input loses its detail", strength,

@@ -47,9 +47,9 @@ ROWS = {
 }
 
 
-def page(outcomes: Sequence[Outcome], *, seconds: float) -> str:
+def page(outcomes: Sequence[Outcome]) -> str:
     """All tables as Markdown."""
-    parts = [_INTRODUCTION, _summary(outcomes, seconds), _by_row(outcomes), _by_fault(outcomes)]
+    parts = [_INTRODUCTION, _summary(outcomes), _by_row(outcomes), _by_fault(outcomes)]
     parts += [_published(outcomes), _controls(outcomes), _missed(outcomes)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -74,7 +74,7 @@ def _faults(outcomes: Sequence[Outcome]) -> list[tuple[Fault, Outcome]]:
     return [(o.case, o) for o in outcomes if isinstance(o.case, Fault)]
 
 
-def _summary(outcomes: Sequence[Outcome], seconds: float) -> str:
+def _summary(outcomes: Sequence[Outcome]) -> str:
     faults = _faults(outcomes)
     lines = ["| | found | of | share |", "|---|---|---|---|"]
     for name, chosen in (
@@ -91,8 +91,8 @@ def _summary(outcomes: Sequence[Outcome], seconds: float) -> str:
     clean = sum(o.good for o in controls)
     text = (
         f"{kinds} kinds of faults in {len(faults)} cases; {len(controls)} sound controls, of which "
-        f"{clean} got no error and no warning; {seconds / 60:.0f} minutes in all, preparation "
-        "included."
+        f"{clean} got no error and no warning; the checks took "
+        f"{sum(o.seconds for o in outcomes) / 60:.0f} minutes in all."
     )
     return "\n".join(["## Summary", "", text, "", *lines])
 

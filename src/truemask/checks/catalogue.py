@@ -17,7 +17,10 @@ from truemask.checks.finding import Finding, Rule
 from truemask.errors import UsageError
 from truemask.files import make_folder, write_text
 
-_MODULES = ("learning", "trivial", "tested", "fresh", "naming", "difference", "ending")
+_MODULES = (
+    "masks", "parts", "loaders", "losses", "weighting", "models", "metrics", "learning", "trivial",
+    "tested", "fresh", "naming", "difference", "ending", "inputs",
+)  # fmt: skip
 """The modules of this folder that have rules."""
 
 SECTIONS = ("Why it matters", "How it decides", "False alarms", "How to mend")
@@ -52,6 +55,8 @@ def rules() -> tuple[Rule, ...]:
     """All rules, by code."""
     found: list[Rule] = []
     for name in _MODULES:
+        if importlib.util.find_spec(f"truemask.checks.{name}") is None:
+            continue
         found += importlib.import_module(f"truemask.checks.{name}").RULES
     return tuple(sorted(found, key=lambda rule: rule.code))
 
@@ -141,7 +146,8 @@ def explain(rule: Rule) -> Explanation:
 
 def _outdented(text: str) -> str:
     """A section's text without its indentation; its first line may stand beside the heading."""
-    return inspect.cleandoc(text).strip()
+    plain = inspect.cleandoc(text).strip()
+    return plain[:1].upper() + plain[1:]
 
 
 def page(rule: Rule) -> str:

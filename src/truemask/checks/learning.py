@@ -102,7 +102,7 @@ def never_moved(history: History) -> Iterator[Finding]:
         return
     for column in columns:
         values = thinned(column.finite)
-        how = _stillness(values)
+        how = stillness(values)
         if how:
             yield never_moved.finding(
                 f"{column.name} {how} over {len(column.finite)} rows.",
@@ -114,7 +114,7 @@ def never_moved(history: History) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _stillness(values: list[float]) -> str:
+def stillness(values: list[float]) -> str:
     """How a loss did not fall, in words; empty where it fell or that cannot be told."""
     if len(values) < 3:
         return ""
@@ -148,8 +148,8 @@ def collapsed(history: History) -> Iterator[Finding]:
         the one that it predicts most have less than 2 % as many predicted pixels as true ones, and
         at least 100 true ones. Where there is only a table: if an IoU, Dice or F1 is 0 (below
         0.0001) in the last three validations or more, or a score is the same to the last digit in
-        three or more (ten, if it has three decimals or less). In a guard: if of the pixels looked
-        at, as many as above, the last ten looks saw one class.
+        three or more (ten, if it has three decimals or less). In a guard: if ten
+        looks, one in 50 steps, or five validations in a row all say so.
 
     False alarms:
         A part whose images all hold one class cannot collapse and is not reported. A training of a

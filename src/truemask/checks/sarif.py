@@ -58,7 +58,7 @@ def _result(finding: Finding, known: Sequence[Rule]) -> dict[str, Any]:
         "ruleId": finding.code,
         "level": finding.level,
         "message": {"text": f"{finding.message} {finding.remedy}"},
-        "properties": {"evidence": dict(finding.evidence)},
+        "properties": {"evidence": finding.to_json()["evidence"]},
     }
     place = next((i for i, rule in enumerate(known) if rule.code == finding.code), None)
     if place is not None:
