@@ -75,11 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
         outcome = run(case)
         outcomes.append(outcome)
         print(line(outcome), flush=True)
+        if options.out is not None:
+            content = [outcome.to_json() for outcome in outcomes]
+            options.out.write_text(json.dumps(content, indent=1))
     if options.list:
         return 0
-    if options.out is not None:
-        content = [outcome.to_json() for outcome in outcomes]
-        options.out.write_text(json.dumps(content, indent=1))
     page = table.page(outcomes)
     if options.markdown is not None:
         options.markdown.write_text(page)

@@ -36,17 +36,14 @@ def check_parts(parts: Mapping[str, Any], material: Material, **options: Any) ->
 
 
 def check_data(material: Material, **options: Any) -> Check:
-    """`check_dataset` on both parts of a material."""
-    return check_parts(datasets_of(material), material, **options)
-
-
-def check_folder(folder: Path, material: Material, **options: Any) -> Check:
-    """`check_dataset` on a folder with `images/` and `masks/`."""
+    """`check_masks` on each part of a material."""
+    parts = datasets_of(material)
 
     def check() -> list[Any]:
-        from truemask.checks.data import check_dataset
+        from truemask.checks.masks import check_masks
 
-        return check_dataset(folder, **{**declared(material), **options})
+        said = {**declared(material), **options}
+        return [found for part in parts.values() for found in check_masks(part, **said)]
 
     return check
 
@@ -58,6 +55,21 @@ def check_files(source: Any, material: Material, **options: Any) -> Check:
         from truemask.checks.masks import check_masks
 
         return check_masks(source, **{**declared(material), **options})
+
+    return check
+
+
+def check_all(parts: Mapping[str, Any] | Path, material: Material, **options: Any) -> Check:
+    """Everything that is to be said of data: of each part, and of the parts together."""
+    each = parts if isinstance(parts, Mapping) else {}
+
+    def check() -> list[Any]:
+        from truemask.checks.data import check_dataset
+        from truemask.checks.masks import check_masks
+
+        said = {**declared(material), **options}
+        found = [found for part in each.values() for found in check_masks(part, **said)]
+        return found + check_dataset(parts, **declared(material))
 
     return check
 

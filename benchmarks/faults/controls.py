@@ -9,7 +9,7 @@ import torchmetrics
 from torch import nn
 
 from benchmarks.faults import foreign_loaders, foreign_losses, foreign_metrics, foreign_models
-from benchmarks.faults.calls import check_batches, check_data, check_folder, check_parts
+from benchmarks.faults.calls import check_all, check_batches, datasets_of
 from benchmarks.faults.case import Check, Control, Prepare
 from benchmarks.faults.ending_faults import two_models
 from benchmarks.faults.foreign_datasets import (
@@ -52,31 +52,30 @@ def controls() -> Iterator[Control]:
     yield from _inputs()
 
 
+def _whole(name: str, **options: Any) -> Check:
+    return check_all(datasets_of(material(name)), material(name), **options)
+
+
 def _datasets() -> Iterator[Control]:
+    weighted = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([20.0]))
     for name in available():
         yield Control(
-            kind="data", name=name, prepare=lambda n=name: check_data(material(n)),
-            real=REAL.get(name, ()),
-        )  # fmt: skip
+            kind="data", name=name, prepare=lambda n=name: _whole(n), real=REAL.get(name, ())
+        )
         if name in PLAIN_LOSS:
-            pos_weight = torch.tensor([20.0])
-            yield Control(
-                kind="data", name=f"{name}, weighted loss",
-                prepare=lambda n=name, w=pos_weight: check_data(
-                    material(n), loss=nn.BCEWithLogitsLoss(pos_weight=w)
-                ),
-            )  # fmt: skip
-            yield Control(
-                kind="data", name=f"{name}, Dice loss",
-                prepare=lambda n=name: check_data(material(n), loss=foreign_losses.BinaryDice()),
-            )  # fmt: skip
+            for what, loss in (("weighted", weighted), ("Dice", foreign_losses.BinaryDice())):
+                yield Control(
+                    kind="data",
+                    name=f"{name}, {what} loss",
+                    prepare=lambda n=name, fn=loss: _whole(n, loss=fn),
+                )
 
     def folder(name: str, suffix: str) -> Check:
         data = material(name)
         place = new_folder()
         for part, pairs in (("train", data.train), ("val", data.validation)):
             write_files(pairs, place / part, image_suffix=suffix)
-        return check_folder(place, data)
+        return check_all(place, data)
 
     for name, suffix in (("crackforest", ".jpg"), ("carvana", ".png"), ("driving", ".jpg")):
         if name in available():
@@ -91,7 +90,7 @@ def _datasets() -> Iterator[Control]:
             part: FilePairs(write_files(pairs, new_folder()))
             for part, pairs in (("train", data.train), ("validation", data.validation))
         }
-        return check_parts(parts, data)
+        return check_all(parts, data)
 
     yield Control(
         kind="data", name="benchmarks, dataset of files", prepare=lambda: files("benchmarks")
@@ -99,7 +98,7 @@ def _datasets() -> Iterator[Control]:
 
     def styled(name: str, style: Callable[[Any], Any]) -> Check:
         data = material(name)
-        return check_parts({"train": style(data.train), "validation": style(data.validation)}, data)
+        return check_all({"train": style(data.train), "validation": style(data.validation)}, data)
 
     others: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("camvid", PilPairs), ("driving", TensorPairs), ("carvana", DictPairs),

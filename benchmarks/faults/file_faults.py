@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.faults.calls import check_data, check_files, check_folder, check_parts
+from benchmarks.faults.calls import check_data, check_files
 from benchmarks.faults.case import STRENGTHS, Check, Fault
 from benchmarks.faults.edits import (
     Edit,
@@ -55,7 +55,7 @@ def _on_files(base: str, spoil: Callable[[Files], None], *, whole_folder: bool) 
     folder = new_folder()
     files = write_files(data.train[:60], folder)
     spoil(files)
-    return check_folder(folder, data) if whole_folder else check_files(files, data)
+    return check_files(folder if whole_folder else files, data)
 
 
 def _cut(path: Path, keep: float) -> None:
@@ -401,7 +401,7 @@ def _colored(base: str, share: float, mode: str) -> Check:
             mask.save(path)
         few = _count(share, len(files))
         readers = [FilePairs(files[:few], "RGB"), FilePairs(files[few:])]
-        return check_parts({"train": _Chained(readers)}, data)
+        return check_files(_Chained(readers), data)
     return check_data(data.replaced(*_both(base, share, edit)))
 
 

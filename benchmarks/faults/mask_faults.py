@@ -206,5 +206,5 @@ def _lost() -> Iterator[Fault]:
                 strength=strength,
                 detail=f"trained at {size[0]}x{size[1]}",
                 base=base,
-                prepare=lambda b=base, s=size: check_data(material(b), size=s),
+                prepare=lambda b=base, s=size: check_data(material(b), train_size=s),
             )

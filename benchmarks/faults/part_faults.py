@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from benchmarks.faults.calls import check_data, check_parts
+from benchmarks.faults.calls import check_parts, datasets_of
 from benchmarks.faults.case import STRENGTHS, Check, Fault
 from benchmarks.faults.edits import (
     both_mirrored,
@@ -14,9 +14,20 @@ from benchmarks.faults.edits import (
     resized_images,
 )
 from benchmarks.faults.foreign_datasets import FilePairs, write_files
-from benchmarks.faults.material import REAL, Pair, material, new_folder, real_data_is_there
+from benchmarks.faults.material import (
+    REAL,
+    Material,
+    Pair,
+    material,
+    new_folder,
+    real_data_is_there,
+)
 
 PHOTOS = ("camvid", "crackforest", "bsds500", "driving", "carvana")
+
+
+def _check(data: Material) -> Check:
+    return check_parts(datasets_of(data), data)
 
 
 def faults() -> Iterator[Fault]:
@@ -33,7 +44,7 @@ def _leaked(base: str, count: int, change: Callable[[Pair], Pair]) -> Check:
     data = material(base)
     random = np.random.default_rng(0)
     chosen = random.choice(len(data.train), min(count, len(data.train)), replace=False)
-    return check_data(
+    return _check(
         data.replaced(validation=[*data.validation, *(change(data.train[i]) for i in chosen)])
     )
 
@@ -155,7 +166,7 @@ def _neighbours() -> Iterator[Fault]:
         train = [frame(pair, 0) for pair in data.train]
         held = [frame(pair, step) for pair in data.train[:count]]
         others = [frame(pair, 0) for pair in data.validation]
-        return check_data(data.replaced(train, [*others, *held]))
+        return _check(data.replaced(train, [*others, *held]))
 
     for strength, step, count in zip(STRENGTHS, (24, 12, 4), (3, 15, 40), strict=True):
         for base in ("driving", "cityscapes", "bsds500"):
@@ -184,7 +195,7 @@ def _unlike() -> Iterator[Fault]:
         order = sorted(range(len(pairs)), key=lambda i: keys[i] if kept[i] else noise[i])
         cut = int(0.7 * len(pairs))
         ordered = [pairs[i] for i in order]
-        return check_data(data.replaced(ordered[:cut], ordered[cut:]))
+        return _check(data.replaced(ordered[:cut], ordered[cut:]))
 
     for strength, share in zip(STRENGTHS, (0.35, 0.6, 1.0), strict=True):
         for base, id_ in (
@@ -211,7 +222,7 @@ def _small() -> Iterator[Fault]:
                 strength=strength,
                 detail=f"{count} validation images",
                 base=base,
-                prepare=lambda b=base, n=count: check_data(
+                prepare=lambda b=base, n=count: _check(
                     material(b).replaced(validation=material(b).validation[::7][:n])
                 ),
             )

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.faults import foreign_losses as losses
 from benchmarks.faults import foreign_metrics as metrics
-from benchmarks.faults.calls import check_batches, check_data
+from benchmarks.faults.calls import check_batches, check_data, check_parts, datasets_of
 from benchmarks.faults.case import Check, Published
 from benchmarks.faults.edits import bonnet, in_share, jpeg, relabelled, smoothly_resized
 from benchmarks.faults.foreign_loaders import HALF, IMAGENET, Normalized, loader, pad_collate
@@ -60,7 +60,8 @@ def _edges() -> Iterator[Published]:
         data = material("edges")
         pairs = sorted([*data.train, *data.validation], key=lambda pair: float(pair.mask.mean()))
         cut = int(0.7 * len(pairs))
-        return check_data(data.replaced(pairs[:cut], pairs[cut:]))
+        divided = data.replaced(pairs[:cut], pairs[cut:])
+        return check_parts(datasets_of(divided), divided)
 
     yield Published(project="edges", name="parts by position are not alike", codes=("TM204",),
         prepare=by_position)  # fmt: skip
