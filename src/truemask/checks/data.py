@@ -20,7 +20,7 @@ from truemask.checks.contents import Classes, Counts, classes_of, contents, coun
 from truemask.checks.file_probes import probe_files
 from truemask.checks.finding import Finding, worst_first
 from truemask.checks.probe import Probe
-from truemask.checks.probing import LIMIT, Samples, each, samples_of
+from truemask.checks.probing import LIMIT, Samples, each, preserved_randomness, samples_of
 from truemask.checks.series import clusters
 from truemask.checks.sharing import Shared
 from truemask.checks.similarity import file_thumbnail, thumbnail
@@ -208,9 +208,15 @@ def _album(whole: Samples, looked: Samples, seen: Sequence[_Seen]) -> Album:
     return Album(
         names=tuple(whole.names[place] for place in readable),
         thumbnails=np.array([cells[place] for place in readable], np.float32).reshape(-1, 64, 64),
-        read=lambda place: whole.read(readable[place]),
+        read=lambda place: _read_again(whole, readable[place]),
         total=whole.total,
     )
+
+
+def _read_again(samples: Samples, place: int) -> Probe:
+    """A sample once more; its dataset may draw random numbers, which are the caller's."""
+    with preserved_randomness():
+        return samples.read(place)
 
 
 def _cells(probe: Probe) -> Float32[np.ndarray, "S S"] | None:
