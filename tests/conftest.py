@@ -1,5 +1,7 @@
 """What all tests share."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
@@ -12,3 +14,13 @@ settings.load_profile("truemask")
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The user's cache folder is not touched."""
     monkeypatch.setenv("TRUEMASK_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unchecked() -> Iterator[None]:
+    """Trainings are not checked unless they say so: their few images are made up, many alike."""
+    from truemask.training.settings import CheckSettings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CheckSettings.__init__.__kwdefaults__, "enabled", False)
+        yield

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 import truemask
+from truemask import check_command
 from truemask.errors import JobFailed, UsageError, counted
 from truemask.tables import (
     print_comparison,
@@ -36,6 +37,7 @@ _EXAMPLES = {
         "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay\n"
         "truemask predict runs/photos/DATE /data/new --out /data/masks --ray   on a cluster"
     ),
+    "check": check_command.EXAMPLES,
     "compare": (
         "truemask compare runs/photos/DATE-1 runs/photos/DATE-2\n"
         "truemask compare runs/photos/sweep_DATE --out comparison"
@@ -133,6 +135,9 @@ def parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--allow", action="append", default=[], metavar="CLASS", help=_ALLOW)
 
+    check = add("check", _check, "Look for silent bugs in data, code or a run; 1 if there is one.")
+    check_command.add_arguments(check)
+
     compare = add(
         "compare", _compare, "Runs side by side: what differs, and how sure the differences are."
     )
@@ -172,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--only", metavar="TRIAL,...", help="some of its experiments")
     reproduce.add_argument("words", nargs="*", default=[], metavar="key=value")
 
-    add("list", _list, "Experiments, models, losses and the other choices of `train`.")
+    add("list", _list, "Experiments, models, losses, the other choices of `train`, and the checks.")
     return top
 
 
@@ -299,6 +304,10 @@ def _sweep(options: argparse.Namespace, folder: Path | None, overrides: Sequence
     else:
         print_sweep(result)
     return 0 if result.complete else 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    return check_command.run(options, _folder_and_overrides)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -504,17 +513,19 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from truemask.checks.catalogue import rules
     from truemask.compose import GROUPS
     from truemask.compose import options as choices
     from truemask.miniatures.writing import MINIATURES
 
     found = {group: choices(group) for group in GROUPS if group != "trainer"}
     found["sample"] = list(MINIATURES)
+    found["check"] = [f"{rule.code} {rule.name} ({rule.level})" for rule in rules()]
     if options.json:
         _print_json(found)
         return 0
     for group, names in found.items():
-        print("truemask sample" if group == "sample" else f"{group}=")
+        print(f"truemask {group}" if group in ("sample", "check") else f"{group}=")
         for name in names:
             print(f"  {name}")
     return 0

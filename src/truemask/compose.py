@@ -21,7 +21,7 @@ from truemask.build import check_settings, locate, nearest
 from truemask.bundle import NETWORKS
 from truemask.data.label_edits import LabelEdits
 from truemask.errors import UsageError
-from truemask.training.settings import DataSettings, TrainerSettings
+from truemask.training.settings import CheckSettings, DataSettings, TrainerSettings
 from truemask.training.setup import is_weighting
 from truemask.training.testing import DATASETS, LOSSES, SPLITS
 from truemask.training.trackers import check_trackers
@@ -30,7 +30,7 @@ GROUPS = ("data", "model", "loss", "optimizer", "schedule", "trainer", "experime
 DEFAULT_EXPERIMENT = "textures/demo"
 
 _KEYS = ("name", "runs", "seed", *(group for group in GROUPS if group != "experiment"))
-_OPTIONAL = ("logger", "profile")
+_OPTIONAL = ("logger", "profile", "checks")
 
 # Arguments that the training gives, so that a configuration need not.
 _GIVEN = {
@@ -176,6 +176,7 @@ RESUMABLE = (
     "data.num_workers",
     "data.cache",
     "logger",
+    "checks",
 )
 """Settings that may change when a run goes on, since they change no step but by rounding."""
 
@@ -200,7 +201,7 @@ def resume_config(
             raise UsageError(
                 f"{word!r} would make it another training{hint}: on resuming only "
                 "trainer.max_epochs, max_steps, max_time, patience, devices and strategy, "
-                "data.num_workers, data.cache and logger may change"
+                "data.num_workers, data.cache, logger and checks may change"
             )
     changed = override_config(config, overrides)
     check_config(changed, allow=known_targets().union(allow))
@@ -303,6 +304,11 @@ def check_config(config: Mapping[str, Any], *, allow: frozenset[str] | None = No
             hint = nearest(key, known)
             raise UsageError(f"there is no setting {key!r}{hint} (there are {', '.join(known)})")
     check_trackers(config.get("logger"))
+    if not isinstance(config.get("checks", {}), Mapping):
+        raise UsageError(
+            f"checks is {config['checks']!r}: give settings, such as checks.stop=false"
+        )
+    check_settings(CheckSettings, config.get("checks", {}), key="checks")
     if config.get("profile") not in (None, False, True, "trace"):
         raise UsageError(f"profile is {config['profile']!r}: give true, false or trace")
     for key in ("name", "runs"):

@@ -11,7 +11,9 @@
       results.json            the scores of each part
       per_image.npz           the confusion matrices behind them
       evaluation-<name>.json  what was evaluated later, and its .npz
-      findings.json           what the checks said
+      trivial.npz             those of the best constant map, which never looks at an image
+      findings.json           what the checks said, before, during and after training
+      findings/               pictures of it
       pictures/               predictions of a few images over the training, where it was asked for
       trackers.json           under which id each tracker has the run
       tensorboard/ wandb/     what these trackers wrote, where `logger` names them
@@ -41,6 +43,7 @@ from truemask.errors import UsageError
 from truemask.files import explain_os_errors, make_folder, write_json, write_text
 from truemask.labels import LabelMap
 from truemask.results import PartResult
+from truemask.run_findings import read_findings, write_findings
 from truemask.run_pictures import Picture, write_pictures
 from truemask.run_samples import RunSample as RunSample
 from truemask.run_samples import read_samples, write_samples
@@ -49,7 +52,6 @@ from truemask.untrusted import (
     plain_name,
     read_lines,
     read_object,
-    read_objects,
     read_table,
     read_yaml,
     safe_name,
@@ -249,6 +251,11 @@ class Run:
         """The confusion matrices of the images of each part in `results`."""
         return self.path / "per_image.npz"
 
+    @property
+    def trivial_path(self) -> Path:
+        """The confusion matrices of the best constant map on the same images."""
+        return self.path / "trivial.npz"
+
     def write_evaluation(
         self, name: str, result: PartResult, *, save: Callable[[Path], None]
     ) -> Path:
@@ -265,12 +272,11 @@ class Run:
     @property
     def findings(self) -> list[dict[str, Any]] | None:
         """What the checks said; `None` where none ran."""
-        file = self.path / "findings.json"
-        return read_objects(file) if file.exists() else None
+        return read_findings(self.path)
 
     def write_findings(self, findings: Sequence[Mapping[str, Any]]) -> None:
-        """Write `findings.json`."""
-        write_json(self.path / "findings.json", [dict(finding) for finding in findings])
+        """Write `findings.json`, and the pictures under "pictures" of each beside it."""
+        write_findings(self.path, findings)
 
     @property
     def samples(self) -> list[RunSample]:

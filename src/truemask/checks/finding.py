@@ -1,5 +1,6 @@
 """What a check reports, and what a rule is: a code, a name, a level, and how it is found."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -49,7 +50,11 @@ class Finding:
     remedy: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[Picture, ...] = field(default=(), compare=False)
+
+    def __repr__(self) -> str:
+        """On one short line, as a failed assertion shows it."""
+        return f"<{self.code} {self.name} ({self.level}): {self.message}>"
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
@@ -62,10 +67,25 @@ class Finding:
             "name": self.name,
             "level": self.level,
             "message": self.message,
-            "evidence": dict(self.evidence),
+            "evidence": plain(self.evidence),
             "remedy": self.remedy,
             "where": self.where,
         }
+
+
+def plain(value: Any) -> Any:
+    """As JSON takes it: numbers of NumPy and PyTorch as numbers, NaN and infinity as words."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, str | bool | int | None):
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ def find_pairs(
         )
     if unlabelled:
         notes.append(f"The test part has no masks: its {len(unlabelled)} images were left out.")
-    pairs = sorted(_match(images, masks, root, mask_suffix), key=lambda pair: pair.name)
+    matched, lonely_images, lonely_masks = _match(images, masks, root, mask_suffix)
+    _refuse_lonely(lonely_images, lonely_masks, root)
+    pairs = sorted(matched, key=lambda pair: pair.name)
     for part, path in listing.part_folders.items():
         if part not in {pair.part for pair in pairs} | {image.part for image in unlabelled}:
             raise UsageError(f"{path} holds no images: fill this part, or remove the folder")
@@ -81,6 +83,44 @@ def find_pairs(
     if len({pair.name for pair in pairs}) < len(pairs):
         pairs = [replace(pair, name=f"{pair.part}/{pair.name}") for pair in pairs]
     return pairs, notes
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The files of a folder, as far as they make pairs.
+
+    Attributes:
+        pairs: sorted by name.
+        lonely_images: images without a mask.
+        lonely_masks: masks without an image.
+    """
+
+    pairs: tuple[Pair, ...]
+    lonely_images: tuple[Path, ...]
+    lonely_masks: tuple[Path, ...]
+
+
+def match_files(root: Path) -> Matching:
+    """As `find_pairs`, but what stands alone is listed, not refused.
+
+    Files of which neither folder nor name says that they are masks count as images.
+
+    Raises:
+        UsageError: there is no such folder, it holds no images, or two files share a name.
+    """
+    files = list_files(root).files
+    try:
+        images, masks, _ = _tell_apart(files, root, None)
+    except UsageError:  # There are only images, or only masks.
+        images = [file for file in files if file.kind != "mask"]
+        masks = [file for file in files if file.kind == "mask"]
+    images, _ = _set_aside_unlabelled_test(images, masks)
+    pairs, lone_images, lone_masks = _match(images, masks, root, None)
+    return Matching(
+        tuple(sorted(pairs, key=lambda pair: pair.name)),
+        tuple(image.path for image in lone_images),
+        tuple(mask.path for mask in lone_masks),
+    )
 
 
 def _tell_apart(
@@ -156,8 +196,8 @@ def _set_aside_unlabelled_test(
 
 def _match(
     images: list[ImageFile], masks: list[ImageFile], root: Path, mask_suffix: str | None
-) -> list[Pair]:
-    """Pair by equal names first, then by names without their marks."""
+) -> tuple[list[Pair], list[ImageFile], list[ImageFile]]:
+    """Pair by equal names first, then by names without their marks; also gives what is left."""
     image_of, mask_of = _by_key(images, root, "images"), _by_key(masks, root, "masks")
     pairs = [
         Pair(key[0], key[1], image.path, mask_of[key].path)
@@ -182,8 +222,11 @@ def _match(
         if key in mask_of and image.path not in paired:
             pairs.append(Pair(key[0], whole[image.path], image.path, mask_of[key].path))
             paired |= {image.path, mask_of.pop(key).path}
-    _refuse_lonely(images, masks, paired, root)
-    return pairs
+    return (
+        pairs,
+        [image for image in images if image.path not in paired],
+        [mask for mask in masks if mask.path not in paired],
+    )
 
 
 def _by_key(
@@ -200,11 +243,9 @@ def _by_key(
     return found
 
 
-def _refuse_lonely(
-    images: list[ImageFile], masks: list[ImageFile], paired: set[Path], root: Path
-) -> None:
-    lonely_images = [i.path.relative_to(root) for i in images if i.path not in paired]
-    lonely_masks = [m.path.relative_to(root) for m in masks if m.path not in paired]
+def _refuse_lonely(images: list[ImageFile], masks: list[ImageFile], root: Path) -> None:
+    lonely_images = [image.path.relative_to(root) for image in images]
+    lonely_masks = [mask.path.relative_to(root) for mask in masks]
     if lonely_images and lonely_masks:
         raise UsageError(
             f"{root}: {len(lonely_images)} images have no mask ({some(lonely_images)}) and "

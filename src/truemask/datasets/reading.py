@@ -299,24 +299,29 @@ def _narrow(values: Int[np.ndarray, "H W"], path: Path) -> Shaped[np.ndarray, "H
     return values.astype(np.uint16)
 
 
-def _refuse_loss(image: ImageFile, path: Path) -> None:
-    """Refuse masks whose compression has made labels that do not exist."""
+def lossy_kind(image: ImageFile, path: Path) -> str:
+    """What makes a file one of lossy compression, such as "a JPEG file"; "" for others."""
     if isinstance(image, JpegImageFile):
-        kind = (
+        return (
             "a JPEG file"
             if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
             else f"a JPEG file in spite of its ending {path.suffix}"
         )
-    elif isinstance(image, TiffImageFile) and "jpeg" in str(image.info.get("compression", "")):
-        kind = "a TIFF file compressed as JPEG"
-    elif isinstance(image, WebPImageFile) and _is_lossy_webp(path):
-        kind = "a lossy WebP file"
-    else:
-        return
-    raise UsageError(
-        f"{path} is {kind}: such compression blurs a mask into labels that do not exist; export "
-        "the masks again from their source as PNG (converting this file would keep the damage)"
-    )
+    if isinstance(image, TiffImageFile) and "jpeg" in str(image.info.get("compression", "")):
+        return "a TIFF file compressed as JPEG"
+    if isinstance(image, WebPImageFile) and _is_lossy_webp(path):
+        return "a lossy WebP file"
+    return ""
+
+
+def _refuse_loss(image: ImageFile, path: Path) -> None:
+    """Refuse masks whose compression has made labels that do not exist."""
+    if kind := lossy_kind(image, path):
+        raise UsageError(
+            f"{path} is {kind}: such compression blurs a mask into labels that do not exist; "
+            "export the masks again from their source as PNG (converting this file would keep the "
+            "damage)"
+        )
 
 
 def _is_lossy_webp(path: Path) -> bool:

@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 
 from truemask.build import build, locate
 from truemask.bundle import load_bundle, save_bundle
+from truemask.checks.catalogue import Selection
+from truemask.checks.outcome import Outcome
 from truemask.data.batches import EpochBatches
 from truemask.data.randomness import address_seed, epoch_order
 from truemask.data.shard_order import group_order, sharded
@@ -31,6 +33,7 @@ from truemask.results import TrainResult
 from truemask.runs import Run
 from truemask.training.advice import Settings
 from truemask.training.allocation import keep_memory
+from truemask.training.checking import TrainingChecks, check_before
 from truemask.training.devices import make_fabric, require_processes
 from truemask.training.environment import add_outcome, describe_environment, images_of
 from truemask.training.interruption import Interruption
@@ -42,7 +45,7 @@ from truemask.training.processes import Place, find_place
 from truemask.training.profiling import Profiling
 from truemask.training.progress import ProgressBar
 from truemask.training.record import Listener, Record, restore
-from truemask.training.settings import TrainerSettings
+from truemask.training.settings import CheckSettings, TrainerSettings
 from truemask.training.setup import (
     Prepared,
     choose_precision,
@@ -55,7 +58,7 @@ from truemask.training.setup import (
     uses_gpu,
 )
 from truemask.training.state import State
-from truemask.training.step import OptimizerStep
+from truemask.training.step import OptimizerStep, parameter_groups
 from truemask.training.testing import test_parts
 from truemask.training.trackers import open_trackers
 from truemask.training.tuning import Tuning, tune
@@ -123,6 +126,7 @@ def train_here(
         fitting = _Fitting(prepared, config, place, new=resume is None)
         for note in prepared.notes:
             console.print(f"- {note}", highlight=False, markup=False)
+        checking = _check(fitting, config, console, resume)
         run = resume
         if run is None:
             path = _create_run(config, prepared, fitting).path if place.is_main else None
@@ -130,22 +134,53 @@ def train_here(
         if place.is_main:
             # Last: with it the folder is a run.
             run.write_config(_resolved(config, prepared, fitting.optimizer))
+            checking.write(run)
         interruption.hint = f"; go on with `truemask train resume={run.path}`"
         console.print(f"Run: {run.path}", highlight=False, markup=False)
         if not place.is_main:
-            _fit(fitting, run, console, interruption, listeners)
+            _fit(fitting, run, console, interruption, listeners, checking)
             return None
         tracked = open_trackers(config.get("logger"), run=run, config=run.config, console=console)
         with tracked as trackers:
             heard = [trackers.log_row, *listeners]
-            state = _fit(fitting, run, console, interruption, heard, config.get("profile"))
-            result = _finish(fitting, run, state, console, stopped=interruption.stop)
+            profile = config.get("profile")
+            state = _fit(fitting, run, console, interruption, heard, checking, profile)
+            stopped = interruption.stop
+            result = _finish(fitting, run, state, console, checking, stopped=stopped)
             trackers.finish(result.parts, status="stopped" if interruption.stop else "finished")
         return result
 
 
+def _check(
+    fitting: "_Fitting", config: Mapping[str, Any], console: Console, resume: Run | None
+) -> TrainingChecks:
+    """The checks before the first step, in the main process; a run that goes on had them.
+
+    Raises:
+        JobFailed: there is an error; every process ends.
+    """
+    wanted: CheckSettings = settings(CheckSettings, config.get("checks", {}), key="checks")
+    earlier = [] if resume is None else resume.findings or []
+    checking = TrainingChecks(wanted, console, earlier=earlier)
+    fault = None
+    if resume is None and fitting.place.is_main:
+        try:
+            checking.before(fitting.check)
+        except JobFailed as error:
+            fault = str(error)
+    if fault := fitting.place.share(fault):
+        raise JobFailed(fault)
+    return checking
+
+
 def _finish(
-    fitting: "_Fitting", run: Run, state: State, console: Console, *, stopped: bool
+    fitting: "_Fitting",
+    run: Run,
+    state: State,
+    console: Console,
+    checking: TrainingChecks,
+    *,
+    stopped: bool,
 ) -> TrainResult:
     """Test the best weights, from the files that were just saved: no others can be shipped."""
     prepared = fitting.prepared
@@ -166,6 +201,7 @@ def _finish(
         gpu=fitting.gpu,
         console=console,
     )
+    checking.after(run, prepared.parts)
     render_report(run)
     return TrainResult(
         run=str(run.path),
@@ -174,6 +210,25 @@ def _finish(
         seconds=state.seconds,
         stopped=reason,
     )
+
+
+def check(config: Mapping[str, Any], *, selection: Selection, console: Console) -> Outcome:
+    """The checks that `train` would do before its first step, and nothing else.
+
+    Args:
+        config: the whole configuration, plain values.
+        selection: which rules count.
+        console: where progress is shown.
+
+    Raises:
+        UsageError: the data or a setting cannot be used.
+    """
+    with console.status("Reading the data") as status:
+        prepared = prepare(
+            config,
+            progress=lambda done, total: status.update(f"Reading the data: {done} of {total}"),
+        )
+    return _Fitting(prepared, config, Place(), new=False).check(selection)
 
 
 @dataclass(frozen=True)
@@ -218,6 +273,7 @@ class _Fitting:
         self, prepared: Prepared, config: Mapping[str, Any], place: Place, *, new: bool
     ) -> None:
         self.prepared = prepared
+        self.config = config
         self.place = place
         self.seed = int(config["seed"])
         self.network_class = network_class(prepared.network)
@@ -291,6 +347,18 @@ class _Fitting:
                     f"trainer.accumulate={trainer.accumulate}: there would be no step"
                 )
         return Limits(steps=min(steps, default=None), seconds=trainer.seconds)
+
+    def check(self, selection: Selection) -> Outcome:
+        """Everything that can be known before the first step."""
+        groups = parameter_groups(self.model, decay=self.prepared.trainer.decay)
+        return check_before(
+            self.prepared,
+            self.config,
+            model=self.model,
+            loss=self.loss,
+            optimizer=_make_optimizer(self.optimizer, groups),
+            selection=selection,
+        )
 
     def make_step(self) -> OptimizerStep:
         trainer = self.prepared.trainer
@@ -416,6 +484,7 @@ def _fit(
     console: Console,
     interruption: Interruption,
     listeners: Sequence[Listener],
+    checking: TrainingChecks,
     profile: bool | str | None = None,
 ) -> State:
     """Run the loop, from the last checkpoint where there is one."""
@@ -440,6 +509,8 @@ def _fit(
         profiling = _profiling(fitting, step, run, console, profile)
         if profiling is not None:
             loop.watch = _both(bar, profiling)
+        if record is not None:
+            checking.guard(loop, run)
         with bar:
             loop.run()
             if profiling is not None:

@@ -69,6 +69,7 @@ class Loop:
         record: the run folder; `None` in all processes but the main one.
         interruption: what was asked for.
         watch: called after each step in the main process.
+        judge: called with each validation there.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Loop:
         record: Record | None,
         interruption: Interruption,
         watch: Callable[["Loop"], None] = lambda loop: None,
+        judge: Callable[[Validation], None] = lambda validation: None,
     ) -> None:
         self.step = step
         self.state = state
@@ -99,6 +101,7 @@ class Loop:
         self.record = record
         self.interruption = interruption
         self.watch = watch
+        self.judge = judge
         self.ballot = Ballot(place, step.device)
         self._clock = self._saved = time.monotonic()
         self._between_steps = True
@@ -247,6 +250,8 @@ class Loop:
         wish = ""
         if self.record is not None:
             wish = self.record.add_row(state, row)
+            if validation is not None:
+                self.judge(validation)
             if validation is not None and validation.predictions:
                 images = self.step.model.images
                 self.record.draw(

@@ -128,6 +128,23 @@ class TrainerSettings:
         return None if self.max_time is None else parse_time(self.max_time)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings:
+    """Which checks a training does, and whether an error ends it.
+
+    Attributes:
+        enabled: whether anything is checked: before, during and after the training.
+        stop: whether an error that is found before the first step ends the training.
+        select: codes, or their beginnings, that are looked for; all where none are given.
+        ignore: codes, or their beginnings, that are not.
+    """
+
+    enabled: bool = True
+    stop: bool = True
+    select: list[str] | None = None
+    ignore: list[str] | None = None
+
+
 def parse_time(text: str | int) -> float:
     """Seconds of "DD:HH:MM:SS", "HH:MM:SS" or "MM:SS".
 
