@@ -36,6 +36,7 @@ def test_every_row_and_code_has_a_realistic_fault(everything: list[Case]) -> Non
     # Without the real images some cases fall away, but no row may.
     assert {case.row for case in faults if case.strength != "weak"} == set(range(1, 40))
     codes = {case.code for case in faults if case.strength == "realistic"}
+    assert len({case.title for case in everything}) == len(everything)
     promised = {
         *range(101, 117), *range(201, 206), *range(301, 305), *range(401, 410),
         *range(501, 512), *range(601, 616), 701,
@@ -84,7 +85,8 @@ def test_a_control_may_have_notes_and_what_is_true_of_it(
 def test_the_tables_count_what_was_found() -> None:
     outcomes = [run(fault("TM401")), run(fault("TM402", base="torch")), run(control())]
     assert str(tally(outcomes[:2])) == "1 / 2"
-    page = table.page(outcomes)
+    page = table.page(outcomes, cases=9)
+    assert "3 of 9 cases were run" in page
     assert "| all faults | 1 | 2 | 50.0% |" in page
     assert "| TM402 | nothing | weak |  | torch | TM401 |" in page
     assert "| loss | x | none |" in page

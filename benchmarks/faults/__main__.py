@@ -59,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--with", nargs="+", type=Path, default=[], dest="earlier", metavar="results.json",
         help="outcomes of earlier runs, whose cases are not run again",
     )  # fmt: skip
+    parser.add_argument("--note", default="", help="what else the page is to say of this run")
     parser.add_argument("--list", action="store_true", help="titles only")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.out.write_text(json.dumps(content, indent=1))
     if options.list:
         return 0
-    page = table.page(outcomes)
+    page = table.page(outcomes, cases=sum(1 for _ in cases()), note=options.note)
     if options.markdown is not None:
         options.markdown.write_text(page)
     print(page)
@@ -99,8 +100,7 @@ def line(outcome: Outcome) -> str:
         mark = "ALARM "
     said = " ".join(f"{found.code}:{found.level[0]}" for found in outcome.findings)
     last = outcome.trouble.strip().splitlines()[-1] if outcome.trouble else said or "nothing"
-    detail = getattr(outcome.case, "detail", "")
-    return f"{mark} {outcome.seconds:6.2f} s  {outcome.case.title} [{detail}] -> {last}"
+    return f"{mark} {outcome.seconds:6.2f} s  {outcome.case.title} -> {last}"
 
 
 if __name__ == "__main__":

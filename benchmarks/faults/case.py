@@ -49,7 +49,8 @@ class Fault:
     @property
     def title(self) -> str:
         """What tells it from all others."""
-        return f"{self.code} {self.name} / {self.strength} / {self.base}"
+        detail = f" [{self.detail}]" if self.detail else ""
+        return f"{self.code} {self.name} / {self.strength} / {self.base}{detail}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,9 +47,9 @@ ROWS = {
 }
 
 
-def page(outcomes: Sequence[Outcome]) -> str:
-    """All tables as Markdown."""
-    parts = [_INTRODUCTION, _summary(outcomes), _by_row(outcomes), _by_fault(outcomes)]
+def page(outcomes: Sequence[Outcome], *, cases: int, note: str = "") -> str:
+    """All tables as Markdown; `cases` is how many there are, run or not."""
+    parts = [_INTRODUCTION, _summary(outcomes, cases, note), _by_row(outcomes), _by_fault(outcomes)]
     parts += [_published(outcomes), _controls(outcomes), _missed(outcomes)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -74,7 +74,7 @@ def _faults(outcomes: Sequence[Outcome]) -> list[tuple[Fault, Outcome]]:
     return [(o.case, o) for o in outcomes if isinstance(o.case, Fault)]
 
 
-def _summary(outcomes: Sequence[Outcome]) -> str:
+def _summary(outcomes: Sequence[Outcome], cases: int, note: str) -> str:
     faults = _faults(outcomes)
     lines = ["| | found | of | share |", "|---|---|---|---|"]
     for name, chosen in (
@@ -90,11 +90,12 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
     controls = [o for o in outcomes if isinstance(o.case, Control)]
     clean = sum(o.good for o in controls)
     text = (
-        f"{kinds} kinds of faults in {len(faults)} cases; {len(controls)} sound controls, of which "
+        f"{len(outcomes)} of {cases} cases were run for this page: {kinds} kinds of faults in "
+        f"{len(faults)} cases; {len(controls)} sound controls, of which "
         f"{clean} got no error and no warning; the checks took "
         f"{sum(o.seconds for o in outcomes) / 60:.0f} minutes in all."
     )
-    return "\n".join(["## Summary", "", text, "", *lines])
+    return "\n".join(["## Summary", "", text, *(["", note] if note else []), "", *lines])
 
 
 def _cells(faults: Sequence[tuple[Fault, Outcome]]) -> str:

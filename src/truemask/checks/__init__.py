@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from truemask.checks.difference import check_difference as check_difference
     from truemask.checks.finding import Finding as Finding
     from truemask.checks.fresh import check_fresh as check_fresh
+    from truemask.checks.guards import Guard as Guard
+    from truemask.checks.inputs import check_input as check_input
+    from truemask.checks.inputs import describe_images as describe_images
     from truemask.checks.losses import check_loss as check_loss
     from truemask.checks.models import check_model as check_model
     from truemask.checks.naming import check_name as check_name
@@ -29,6 +32,9 @@ _PLACES = {
     "check_difference": "difference",
     "check_fresh": "fresh",
     "check_history": "run",
+    "check_input": "inputs",
+    "describe_images": "inputs",
+    "Guard": "guards",
     "check_loader": "loaders",
     "check_loss": "losses",
     "check_masks": "masks",

@@ -11,7 +11,7 @@ _ANNEALED = 0.1
 _GAIN = 0.01
 _FAST = 0.05
 """Shares of the score's (or loss's) own range by which the last quarter of a training improves."""
-_LOST = 0.05
+_LOST = 0.03
 _RISE = 0.1
 
 
@@ -71,9 +71,10 @@ def overfitted(
         last ones. The time after the best epoch bought nothing.
 
     How it decides:
-        By the column that chose the best weights (a held-out score, else a held-out loss): its best
-        value lies before the last 30 % of at least six validations, five or more followed, their
-        last third is worse than the best by more than 5 % of a score (10 % of a loss), and those
+        By the column that chose the best weights (a held-out score, else a held-out loss), and by
+        the held-out loss where that score has not risen since (Mann-Kendall, 5 %): its best value
+        lies before the last 30 % of at least six validations, five or more followed, their last
+        third is worse than the best by more than 3 % of a score (10 % of a loss), and those
         after the best fall with certainty (Mann-Kendall, 5 %). Where the weights of the best
         validation are known to be the ones that were kept and tested, it is a note.
 
@@ -86,24 +87,51 @@ def overfitted(
         Keep the best weights and stop early (`trainer.patience`), augment more, or regularise
         (`optimizer.weight_decay`, `model.dropout`).
     """
+    for judged in [column, *_levelled_losses(history, column)]:
+        found = _turned(history, judged, note=best_is_kept)
+        if found is not None:
+            yield found
+            return
+
+
+def _levelled_losses(history: History, column: Column) -> list[Column]:
+    """Held-out losses since whose best the score that chose the weights has not risen."""
+    if not column.is_score:
+        return []
+    found = []
+    for loss in history.losses(held_out=True):
+        if loss.finite:
+            best = loss.places[loss.values.index(min(loss.finite))]
+            pairs = zip(column.places, column.values, strict=True)
+            after = [v for place, v in pairs if place >= best and math.isfinite(v)]
+            # The first few rows still rise where the curve levels off.
+            if trend(after[len(after) // 3 :]) < 1.645:
+                found.append(loss)
+    return found
+
+
+def _turned(history: History, column: Column, *, note: bool) -> Finding | None:
+    """What a column says that got worse for long after its best."""
     values = _upwards(column)
     if len(values) < 6:
-        return
+        return None
     place = values.index(max(values))
     after = values[place + 1 :]
     if len(after) < max(5, round(0.3 * len(values))):
-        return
+        return None
     third = after[-max(1, len(after) // 3) :]
-    lost = max(values) - math.fsum(third) / len(third)
+    # Of many noisy values the best is a lucky one: its neighbours say how good it was.
+    around = values[max(0, place - 1) : place + 2]
+    lost = math.fsum(around) / len(around) - math.fsum(third) / len(third)
     limit = (_LOST if column.is_score else _RISE) * abs(max(values))
     if lost <= limit or trend(values[place:]) > -1.645 or not _still_fitting(history, column):
-        return
+        return None
     worse = "rose" if column.is_loss else "fell"
-    yield overfitted.finding(
+    return overfitted.finding(
         f"{column.name} was best at {history.place(column.places[place])} "
         f"({column.finite[place]:.4g}) and {worse} over the {len(after)} validations after it, to "
         f"{column.finite[-1]:.4g}.",
-        level="note" if best_is_kept else None,
+        level="note" if note else None,
         where=f"{history.source}: {column.name}",
         evidence={"best": column.finite[place], "best_row": column.places[place],
                   "validations_after": len(after), "lost": lost},

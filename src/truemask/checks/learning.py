@@ -83,8 +83,9 @@ def never_moved(history: History) -> Iterator[Finding]:
 
     How it decides:
         By the training losses of three rows or more. The loss has not moved if all its values lie
-        within 0.2 % of their mean; or, from eight rows on, if the mean of the last quarter is not
-        at least 1 % (and three standard errors) below that of the first and there is no falling
+        within 0.2 % of their mean; or, of fewer than eight rows, within 1 % with the last not below
+        the first; or, from eight rows on, if the mean of the last quarter is not at least 1 % (and
+        three standard errors) below that of the first and there is no falling
         trend (Mann-Kendall, one-sided, 1 %). It says nothing where a score rises with the same
         certainty. Long tables of single steps are first averaged to 200 values.
 
@@ -123,8 +124,10 @@ def stillness(values: list[float]) -> str:
     mean = math.fsum(values) / len(values)
     if max(values) - min(values) <= _STILL * abs(mean):
         return f"stays between {min(values):.6g} and {max(values):.6g}"
+    # Few rows: one that learns loses more than a hundredth, and does not end where it began.
     if len(values) < 8:
-        return ""
+        flat = max(values) - min(values) <= _FALL * abs(mean) and values[-1] >= values[0]
+        return f"begins at {values[0]:.6g} and ends at {values[-1]:.6g}" if flat else ""
     quarter = len(values) // 4
     first, last = (math.fsum(part) / quarter for part in (values[:quarter], values[-quarter:]))
     # A normal deviation from the median of the steps, which one great fall does not enlarge.
@@ -147,7 +150,8 @@ def collapsed(history: History) -> Iterator[Finding]:
         By the counts of pixels, where there are some: the model has collapsed if all classes but
         the one that it predicts most have less than 2 % as many predicted pixels as true ones, and
         at least 100 true ones. Where there is only a table: if an IoU, Dice or F1 is 0 (below
-        0.0001) in the last three validations or more, or a score is the same to the last digit in
+        0.0001) in the last three validations or more, or in half of eight or more that all stay
+        below 0.01, or a score is the same to the last digit in
         three or more (ten, if it has three decimals or less). In a guard: if ten
         looks, one in 50 steps, or five validations in a row all say so.
 
@@ -162,7 +166,10 @@ def collapsed(history: History) -> Iterator[Finding]:
     for column in history.scores(held_out=True) or history.scores(held_out=False):
         values = column.finite
         last = values[-3:]
-        if column.overlap and len(last) == 3 and max(last) <= 1e-4:
+        if column.overlap and len(values) >= 8 and max(values) < 0.01 and median(values) <= 1e-4:
+            said = f"never exceeds {max(values):.4f} in {len(values)} validations, most of them 0"
+            yield _score_finding(history, column, said, len(values))
+        elif column.overlap and len(last) == 3 and max(last) <= 1e-4:
             run = _trailing(values, lambda value: value <= 1e-4)
             yield _score_finding(history, column, f"is 0 in the last {run} validations", run)
         elif (

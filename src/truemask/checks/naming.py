@@ -270,6 +270,9 @@ def _of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         facts["attention"] = bool(facts["attention"])
     if "weights" in model:
         facts["pretrained"] = model["weights"] is not None
+    pretrained = next((g["pretrained"] for g in (model, settings) if "pretrained" in g), None)
+    if isinstance(pretrained, bool):
+        facts["pretrained"] = pretrained
     frozen = [value for key, value in {**settings, **model}.items() if re.match("fr(eez|oze)", key)]
     facts["frozen"] = any(map(bool, frozen)) if frozen else None
     facts["augmented"] = _augmented(settings, data)

@@ -16,8 +16,10 @@ from truemask.errors import UsageError
 from truemask.per_image import load_parts
 from truemask.runs import Run
 
-_APART = 0.05
-"""IoU by which a test in float32 may differ from the validation of the same weights in bfloat16."""
+_APART = {32: 0.002}
+"""IoU by which the test may differ from the validation of the same weights, by precision."""
+_APART_ELSE = 0.03
+"""The same where the validation was in bfloat16 or float16, and the test in float32."""
 
 
 @rule("TM605", "other-weights-tested", "error")
@@ -33,7 +35,8 @@ def other_weights_tested(run: Run, history: History, monitor: Column | None) -> 
         of the history, by the column that was to choose them (the first, where several are equal);
         the weights must be those of `checkpoints/best.ckpt`, number by number; `results.json` must
         hold the sums of the counts in `per_image.npz`; and the validation IoU of the test must lie
-        within 0.05 of the best row's, where all validation images were looked at. Weights that
+        within 0.002 of the best row's (0.03 if that was not in float32), where all validation
+        images were looked at. Weights that
         do not say which step they are of are a warning. Of anybody's model (`check_tested`): the
         weights that were tested against a checkpoint of the best ones, number by number; names may
         differ by what stands before them.
@@ -47,6 +50,14 @@ def other_weights_tested(run: Run, history: History, monitor: Column | None) -> 
         Truemask run `truemask evaluate RUN`, or train again.
     """
     if not run.bundle_folder.exists():
+        if run.finished and not run.best_checkpoint.exists():
+            yield other_weights_tested.finding(
+                "There are results, but neither the weights that were tested nor a checkpoint.",
+                level="warning",
+                where=str(run.path),
+                evidence={"bundle": False, "best_checkpoint": False},
+                remedy="Keep the weights beside their figures, or test again.",
+            )
         return
     info = _bundle_info(run.bundle_folder / "model.safetensors")
     yield from _step_against_history(run, info, history, monitor)
@@ -159,7 +170,7 @@ def _results_against_history(
     if result is None or result.iou is None:
         return
     best = column.values[column.places.index(place)]
-    if abs(best - result.iou) > _APART:
+    if abs(best - result.iou) > _limit(run):
         nearest = min(range(len(column.values)), key=lambda i: abs(column.values[i] - result.iou))
         yield other_weights_tested.finding(
             f"The test gives a validation IoU of {result.iou:.4f}, the history's best row has "
@@ -169,6 +180,15 @@ def _results_against_history(
             evidence={"tested": result.iou, "best_row": best, "step_of_weights": info.get("step")},
             remedy="Load the best checkpoint and test again.",
         )
+
+
+def _limit(run: Run) -> float:
+    """How far the test may lie from the validation of the same weights."""
+    try:
+        precision = run.environment["training"]["precision"]
+    except (UsageError, KeyError, TypeError):
+        return _APART_ELSE
+    return _APART.get(32 if str(precision) == "32" else 0, _APART_ELSE)
 
 
 def check_tested(tested: Weights, best: Weights) -> list[Finding]:
