@@ -167,17 +167,18 @@ def _results_against_history(
     if column is None or place not in column.places or some or not run.finished:
         return
     result = run.results.get("validation")
-    if result is None or result.iou is None:
+    tested = None if result is None else result.iou
+    if tested is None:
         return
     best = column.values[column.places.index(place)]
-    if abs(best - result.iou) > _limit(run):
-        nearest = min(range(len(column.values)), key=lambda i: abs(column.values[i] - result.iou))
+    if abs(best - tested) > _limit(run):
+        nearest = min(range(len(column.values)), key=lambda i: abs(column.values[i] - tested))
         yield other_weights_tested.finding(
-            f"The test gives a validation IoU of {result.iou:.4f}, the history's best row has "
+            f"The test gives a validation IoU of {tested:.4f}, the history's best row has "
             f"{best:.4f}; nearest is {history.place(column.places[nearest])} with "
             f"{column.values[nearest]:.4f}.",
             where=str(run.path / "results.json"),
-            evidence={"tested": result.iou, "best_row": best, "step_of_weights": info.get("step")},
+            evidence={"tested": tested, "best_row": best, "step_of_weights": info.get("step")},
             remedy="Load the best checkpoint and test again.",
         )
 
