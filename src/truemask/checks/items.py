@@ -134,7 +134,8 @@ def _without_channels(values: Shaped[np.ndarray, "A B C"]) -> Shaped[np.ndarray,
     axis = 0 if values.shape[0] < values.shape[2] else 2
     one_hot = values.min() >= 0 and (values.sum(axis) == values.max()).all()
     if one_hot and values.shape[axis] > 1 and values.max() in (1, 255):
-        return values.argmax(axis)
+        ids: np.ndarray = values.argmax(axis)
+        return ids
     if values.shape[axis] != 3:
         raise UsageError(
             f"a mask has the shape {values.shape} and is not one-hot: give ids of shape (H, W)"
