@@ -1,221 +1,254 @@
-"""Whether two images that are alike are one image: laid on each other, their detail must agree.
+"""How well the borders of a mask lie on the edges of its image, and whether better elsewhere.
 
-The crop by which one image becomes the other is refined from the rough one that the search found
-(Gauss-Newton on the four edges of the window, on ever finer structure: Lucas and Kanade, "An
-iterative image registration technique", IJCAI 1981). Then detail is compared, of which the search
-has seen nothing: over the whole image, and block by block. A copy agrees everywhere. Two images of
-one camera, of one studio or of two moments agree in the background alone, and the block that agrees
-least tells.
+The edges of the image (the ranks of its gradient, so that no camera and no light matters) are
+correlated with the borders of the mask at every displacement at once, by FFT. What varies slowly
+over the picture is taken out first (a difference of Gaussians in the spectrum), so that the
+correlation is about lines, not about where scenes are busy. Divided by its standard deviation over
+all displacements, the correlation at rest is a z-score: how far the mask fits better in its place
+than in any place.
+
+Measured on sound pairs, the median of that score is 27 on CamVid, 25 on BSDS500, 14 on CrackForest,
+and 8 to 14 on generated pictures of 100 pixels, while the mask of another image of the same data,
+or the own mask mirrored, stays below 5 in 99 of 100 pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+import torch
+from jaxtyping import Bool, Float, Shaped, UInt8
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
-from truemask.checks.similarity import (
-    COARSE,
-    VIEWS,
-    WHOLE,
-    Pairs,
-    Symmetry,
-    View,
-    spectrum,
-    transform,
-    unit,
-    weights,
-)
+LARGEST = 1024
+"""Images whose longer side is greater are compared at a half, a third ... of their size."""
 
-_FINE = 24
-"""Frequencies a direction in which detail is compared; 64 cells show 32 at most."""
+REACH = 8
+"""Displacements up to this many pixels are kept of every pair, to be summed over the part."""
 
-_PIXELS, _BLOCKS = 48, 6
-"""Detail is drawn with 48 x 48 pixels, and compared in 6 x 6 blocks of 8 x 8."""
+_SMOOTH = 4.0
+"""What varies over more than about this many pixels is taken out."""
 
-_FAINT = 0.1
-"""Blocks with less than this share of the mean energy are not judged: noise is all there is."""
+_THUMB = 128
+"""Height and width at which the mask of one image is held against another image."""
 
-_WIDEST = 0.2
-"""No more than this share is cut off a side."""
+_FEWEST_BORDER = 32
+"""A mask with fewer border pixels says nothing."""
 
-_AT_ONCE = 64
-"""Pairs that are aligned together, few enough for the processor's cache."""
+_SURE = 12.0
+"""A pair that fits so well is not tried turned or mirrored."""
 
-_STEP = 0.004
-"""By so much of the side an edge is moved to see what that changes."""
+_LOW = 3.0
+"""A pair that fits worse is looked at coarsely as well."""
 
-AGREES = 0.75
-"""Correlation of the detail of copies, at least; see `Alignment.same`."""
-
-EVERYWHERE = 0.45
-"""Correlation of the detail of copies in the block that agrees least, at least."""
-
-ALIKE = 0.85
-"""Correlation of the coarse structure of neighbouring frames, at least."""
-
-HALF = 0.5
-"""Correlation of the detail of neighbouring frames, at least."""
+TURNS = ("mirrored", "upside down mirrored", "turned by 180 degrees")
+"""Other placements of a mask of the same size, in the order of `_turned`."""
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """Pairs of images laid on each other.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """How a mask fits its image.
 
     Attributes:
-        windows: top, bottom, left and right edge of what is left of the cropped image.
-        coarse: correlation of the structure that the search sees.
-        detail: correlation of the detail, over the whole image.
-        weakest: the same in the block that agrees least.
+        score: z-score at rest, the best within one pixel.
+        peak: the best z-score at any displacement.
+        shift: (down, right), in pixels of the image, by which the mask would have to move for that.
+        turned: name of another placement, of `TURNS` or "as stored" -> z-score; empty where the
+            pair fits well.
+        coarse: z-score at rest of edges and borders at a quarter of the size, where fine texture
+            is gone; only for pairs with a low score, else the score itself.
+        border: border pixels of the mask.
+        scale: how many pixels of the image are one of those compared.
+        window: (2 REACH + 1, 2 REACH + 1) z-scores around rest.
+        edges: (128, 128) thumbnail of the image's edges, 0 to 255.
+        borders: (128, 128) thumbnail of the mask's borders, 0 to 255.
     """
 
-    windows: Float[np.ndarray, "P 4"]
-    coarse: Float[np.ndarray, " P"]
-    detail: Float[np.ndarray, " P"]
-    weakest: Float[np.ndarray, " P"]
+    score: float
+    peak: float
+    shift: tuple[int, int]
+    turned: dict[str, float]
+    coarse: float
+    border: int
+    scale: int
+    window: Float[np.ndarray, "D D"]
+    edges: UInt8[np.ndarray, "128 128"]
+    borders: UInt8[np.ndarray, "128 128"]
 
     @property
-    def same(self) -> Bool[np.ndarray, " P"]:
-        """Which pairs are one image, however altered."""
-        return (self.detail >= AGREES) & (self.weakest >= EVERYWHERE)
-
-    @property
-    def alike(self) -> Bool[np.ndarray, " P"]:
-        """Which pairs show one scene at about the same place in the image, and are not the same."""
-        near: Bool[np.ndarray, " P"] = (self.coarse >= ALIKE) & (self.detail >= HALF)
-        found: Bool[np.ndarray, " P"] = near & ~self.same
-        return found
+    def belongs_to_stored(self) -> bool:
+        """Whether the mask clearly belongs to the pixels as their file stores them."""
+        other = self.turned.get("as stored", 0.0)
+        return other >= 6 and other >= self.score + 4
 
 
-def align(
-    first: Float32[np.ndarray, "N S S"], second: Float32[np.ndarray, "M S S"], pairs: Pairs
-) -> Alignment:
-    """Lay the images of each pair on each other."""
-    parts = [
-        _align(
-            [VIEWS[view] for view in pairs.view[start : start + _AT_ONCE]],
-            first[pairs.first[start : start + _AT_ONCE]],
-            second[pairs.second[start : start + _AT_ONCE]],
-        )
-        for start in range(0, len(pairs), _AT_ONCE)
-    ]
-    if not parts:
-        return Alignment(np.zeros((0, 4)), *(np.zeros(0) for _ in range(3)))
-    return Alignment(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+def fit(
+    image: Shaped[np.ndarray, "H W C"],
+    mask: Shaped[np.ndarray, "H W *C"],
+    *,
+    as_stored: Shaped[np.ndarray, "H W *C"] | None = None,
+) -> Fit | None:
+    """Measure how a mask fits its image.
 
+    Args:
+        image: as in a `Probe`.
+        mask: as in a `Probe`, of the same size.
+        as_stored: the mask as it would lie if it belonged to the pixels as their file stores them,
+            where that is another placement of the same size.
 
-def _align(
-    views: list[View], first: Float32[np.ndarray, "P S S"], second: Float32[np.ndarray, "P S S"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    second = np.stack([view.symmetry.of(image) for view, image in zip(views, second, strict=True)])
-    swapped = np.array([not view.second_is_whole for view in views])[:, None, None]
-    cropped, whole = np.where(swapped, second, first), np.where(swapped, first, second)
-    windows = np.array([view.window for view in views])
-    uncut = np.tile(WHOLE, (len(views), 1))
-    windows, coarse = _refine(cropped, unit(spectrum(whole, uncut, COARSE)), windows, COARSE, 4)
-    for frequencies in (12, 16):
-        target = unit(spectrum(whole, uncut, frequencies))
-        windows, _ = _refine(cropped, target, windows, frequencies, 2)
-    ours, theirs = spectrum(cropped, windows, _FINE), spectrum(whole, uncut, _FINE)
-    detail = (unit(ours) * unit(theirs)).sum(1)
-    return windows, coarse, detail, _weakest(_blocks(ours), _blocks(theirs))
-
-
-def _refine(
-    cropped: Float[np.ndarray, "P S S"],
-    target: Float[np.ndarray, "P D"],
-    windows: Float[np.ndarray, "P 4"],
-    frequencies: int,
-    rounds: int,
-) -> tuple[Float[np.ndarray, "P 4"], Float[np.ndarray, " P"]]:
-    """Windows that make `cropped` more like `target`, never less; and how much like it."""
-    windows = windows.copy()
-    seen, slopes = _slopes(cropped, windows, frequencies)
-    best = (seen * target).sum(1)
-    for left in reversed(range(rounds)):
-        squares = slopes.swapaxes(1, 2) @ slopes
-        # A little damping, for images whose edges do not matter.
-        damping = 2.5e-3 * np.trace(squares, axis1=1, axis2=2)[:, None, None] + 1e-12
-        change = slopes.swapaxes(1, 2) @ (target - seen)[..., None]
-        change = np.linalg.solve(squares + damping * np.eye(4), change)[..., 0]
-        moved = windows + np.clip(change, -0.05, 0.05)
-        moved[:, ::2] = moved[:, ::2].clip(0, _WIDEST)
-        moved[:, 1::2] = moved[:, 1::2].clip(1 - _WIDEST, 1)
-        score = (unit(spectrum(cropped, moved, frequencies)) * target).sum(1)
-        better = score > best
-        windows[better], best[better] = moved[better], score[better]
-        if not better.any() or left == 0:
-            break
-        seen, slopes = _slopes(cropped, windows, frequencies)
-    return windows, best
-
-
-def _slopes(
-    cropped: Float[np.ndarray, "P S S"], windows: Float[np.ndarray, "P 4"], frequencies: int
-) -> tuple[Float[np.ndarray, "P D"], Float[np.ndarray, "P D 4"]]:
-    """The descriptors of windows, and what each edge's moving inwards changes in them."""
-    down, right = _axes(windows, frequencies)
-    wide, tall = cropped @ right.swapaxes(1, 2), down @ cropped
-    weight = weights(frequencies)
-    seen = unit((down @ wide) * weight)
-    slopes = np.empty((*seen.shape, 4))
-    # Inwards, since there is nothing beyond the edges.
-    for edge, step in enumerate((_STEP, -_STEP, _STEP, -_STEP)):
-        moved = windows.copy()
-        moved[:, edge] += step
-        if edge < 2:
-            spectra = transform(moved[:, 0], moved[:, 1], frequencies) @ wide
-        else:
-            spectra = tall @ transform(moved[:, 2], moved[:, 3], frequencies).swapaxes(1, 2)
-        slopes[..., edge] = (unit(spectra * weight) - seen) / step
-    return seen, slopes
-
-
-def _axes(
-    windows: Float[np.ndarray, "P 4"], frequencies: int
-) -> tuple[Float[np.ndarray, "P K S"], Float[np.ndarray, "P K S"]]:
-    return (
-        transform(windows[:, 0], windows[:, 1], frequencies),
-        transform(windows[:, 2], windows[:, 3], frequencies),
+    Returns:
+        None where there is nothing to compare: too few borders, or an image without any edge.
+    """
+    borders = border_of(mask)
+    count = int(np.count_nonzero(borders))
+    scale = -(-max(borders.shape) // LARGEST)
+    edges = _shrunk(_edges(image), scale)
+    placed = _shrunk(borders.astype(np.float32), scale)
+    if count < _FEWEST_BORDER or min(edges.shape) < 2 * REACH or float(edges.std()) < 1e-3:
+        return None
+    size = _padded(edges)
+    spectrum = torch.fft.rfft2(edges - edges.mean(), s=size) * _without_slow(size)
+    scores = _scores(spectrum, placed, size)
+    score = _at_rest(scores)
+    place = int(scores.argmax())
+    shift = [_centred(place // size[1], size[0]), _centred(place % size[1], size[1])]
+    turned: dict[str, float] = {}
+    if score < _SURE:
+        axes = ((1,), (0,), (0, 1))
+        for name, flipped in zip(TURNS, axes, strict=True):
+            turned[name] = _at_rest(_scores(spectrum, placed.flip(flipped), size))
+        if as_stored is not None:
+            other = _shrunk(border_of(as_stored).astype(np.float32), scale)
+            turned["as stored"] = _at_rest(_scores(spectrum, other, size))
+    return Fit(
+        score=score,
+        peak=float(scores.max()),
+        shift=(shift[0] * scale, shift[1] * scale),
+        turned=turned,
+        coarse=score if score >= _LOW else _coarse_score(image, placed, scale),
+        border=count,
+        scale=scale,
+        window=_around_rest(scores, REACH).numpy().astype(np.float32),
+        edges=_thumbnail(edges),
+        borders=_thumbnail(placed),
     )
 
 
-def _blocks(spectra: Float[np.ndarray, "P K K"]) -> Float[np.ndarray, "P B D"]:
-    """Drawn as pixels again, detail enhanced, and cut into blocks."""
-    frequencies = spectra.shape[1]
-    places = (np.arange(_PIXELS) + 0.5) / _PIXELS
-    waves = np.cos(np.pi * np.arange(frequencies)[:, None] * places)
-    drawn = waves.T @ spectra @ waves
-    side = _PIXELS // _BLOCKS
-    cut = drawn.reshape(-1, _BLOCKS, side, _BLOCKS, side).swapaxes(2, 3)
-    blocks: Float[np.ndarray, "P B D"] = cut.reshape(-1, _BLOCKS * _BLOCKS, side * side)
-    return blocks
+def border_of(mask: Shaped[np.ndarray, "H W *C"]) -> Bool[np.ndarray, "H W"]:
+    """Pixels that differ from the one above, below, left or right of them."""
+    found = np.zeros(mask.shape[:2], dtype=bool)
+    across, down = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
+    if mask.ndim == 3:
+        across, down = across.any(-1), down.any(-1)
+    found[:, 1:] |= across
+    found[:, :-1] |= across
+    found[1:] |= down
+    found[:-1] |= down
+    return found
 
 
-def _weakest(
-    ours: Float[np.ndarray, "P B D"], theirs: Float[np.ndarray, "P B D"]
-) -> Float[np.ndarray, " P"]:
-    """The least correlation of two blocks that show anything."""
-    energy, other = (ours**2).sum(2), (theirs**2).sum(2)
-    energy /= energy.mean(1, keepdims=True).clip(1e-12)
-    other /= other.mean(1, keepdims=True).clip(1e-12)
-    # Overexposure may wipe out what was faint, but a busy block that is empty in the other image is
-    # the plainest of all differences.
-    judged = (np.sqrt(energy * other) > _FAINT) | (np.maximum(energy, other) > 1)
-    correlation = (_unit(ours) * _unit(theirs)).sum(2)
-    least: Float[np.ndarray, " P"] = np.where(judged, correlation, 1.0).min(1)
-    return least
+def scores_of_others(edges: UInt8[np.ndarray, "128 128"], borders: Tensor) -> Float[Tensor, " N"]:
+    """How well each of many masks fits an image, as z-scores at rest.
+
+    Args:
+        edges: of the image, as in a `Fit`.
+        borders: spectra of the masks, of `spectra_of`.
+    """
+    size = (_THUMB, _THUMB)
+    values = torch.from_numpy(edges).float()
+    spectrum = torch.fft.rfft2(values - values.mean()) * _without_slow(size)
+    scores = torch.fft.irfft2(spectrum * borders.conj(), s=size)
+    scores = scores / scores.std((1, 2), keepdim=True).clamp(min=1e-9)
+    return _around_rest(scores, 1).amax((1, 2))
 
 
-def _unit(blocks: Float[np.ndarray, "P B D"]) -> Float[np.ndarray, "P B D"]:
-    length = np.linalg.norm(blocks, axis=2, keepdims=True)
-    scaled: Float[np.ndarray, "P B D"] = blocks / np.maximum(length, 1e-6)
-    return scaled
+def spectra_of(fits: Sequence[Fit]) -> Tensor:
+    """The spectra of the masks' thumbnails, (N, 128, 65) complex."""
+    values = torch.from_numpy(np.stack([found.borders for found in fits])).float()
+    return torch.fft.rfft2(values - values.mean((1, 2), keepdim=True))
 
 
-def describe(view: View, window: Float[np.ndarray, " 4"]) -> str:
-    """How a copy was altered, in words: "mirrored, cropped by 8 %"."""
-    cut = 1 - (window[1] - window[0]) * (window[3] - window[2])
-    words = [str(view.symmetry)] if view.symmetry != Symmetry() else []
-    if cut >= 0.02:
-        words.append(f"cropped by {cut:.0%} of its area")
-    return ", ".join(words)
+def _coarse_score(image: Shaped[np.ndarray, "H W C"], placed: Tensor, scale: int) -> float:
+    """The score where grains of texture have no edges, but what they are part of has."""
+    grey = _shrunk(_grey(image).astype(np.float32), 4 * scale)
+    edges = torch.from_numpy(_edges(grey.numpy()[..., None]))
+    borders = torch.nn.functional.avg_pool2d(placed[None], 4)[0][: edges.shape[0], : edges.shape[1]]
+    edges = edges[: borders.shape[0], : borders.shape[1]]
+    if min(edges.shape) < 2 * REACH:
+        return float("inf")
+    size = _padded(edges)
+    spectrum = torch.fft.rfft2(edges - edges.mean(), s=size) * _without_slow(size)
+    return _at_rest(_scores(spectrum, borders, size))
+
+
+def _edges(image: Shaped[np.ndarray, "H W C"]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The rank of each pixel's gradient among all of the image, from 0 to 1."""
+    grey = _grey(image)
+    steep = np.zeros(grey.shape, np.int16)
+    steep[:, 1:-1] += np.abs(grey[:, 2:] - grey[:, :-2])
+    steep[1:-1] += np.abs(grey[2:] - grey[:-2])
+    counts = np.bincount(steep.ravel())
+    ranks = ((np.cumsum(counts) - counts / 2) / steep.size).astype(np.float32)
+    return ranks.take(steep)
+
+
+def _grey(image: Shaped[np.ndarray, "H W C"]) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """Red, twice green and blue, from 0 to 1020; other numbers of channels and ranges alike."""
+    if image.dtype != np.uint8:
+        values = np.nan_to_num(image.astype(np.float32).mean(2))
+        low, high = float(values.min()), float(values.max())
+        scaled = (values - low) * (1020 / max(high - low, 1e-9))
+        return np.asarray(scaled.astype(np.int16))
+    if image.shape[2] < 3:
+        return image[..., 0].astype(np.int16) * 4
+    grey = image[..., 1].astype(np.int16) * 2
+    grey += image[..., 0]
+    grey += image[..., 2]
+    return np.asarray(grey)
+
+
+def _shrunk(values: np.ndarray[Any, np.dtype[np.float32]], scale: int) -> Tensor:
+    pixels = torch.from_numpy(np.ascontiguousarray(values))
+    if scale == 1:
+        return pixels
+    return torch.nn.functional.avg_pool2d(pixels[None], scale)[0]
+
+
+def _padded(edges: Tensor) -> tuple[int, int]:
+    """A height and width for which the FFT is fast."""
+    return -(-edges.shape[0] // 16) * 16, -(-edges.shape[1] // 16) * 16
+
+
+@lru_cache(maxsize=16)
+def _without_slow(size: tuple[int, int]) -> Tensor:
+    """The spectrum of what takes a Gaussian mean of the surroundings away."""
+    down, right = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])
+    return 1 - torch.exp(-2 * (torch.pi * _SMOOTH) ** 2 * (down**2 + right**2))
+
+
+def _scores(spectrum: Tensor, borders: Tensor, size: tuple[int, int]) -> Tensor:
+    """z-scores of the borders at all displacements."""
+    placed = torch.fft.rfft2(borders - borders.mean(), s=size)
+    correlation = torch.fft.irfft2(spectrum * placed.conj(), s=size)
+    return correlation / correlation.std().clamp(min=1e-9)
+
+
+def _around_rest(scores: Tensor, reach: int) -> Tensor:
+    rolled = scores.roll((reach, reach), (-2, -1))
+    return rolled[..., : 2 * reach + 1, : 2 * reach + 1]
+
+
+def _at_rest(scores: Tensor) -> float:
+    return float(scores[..., [-1, 0, 1], :][..., [-1, 0, 1]].max())
+
+
+def _centred(place: int, size: int) -> int:
+    return (place + size // 2) % size - size // 2
+
+
+def _thumbnail(values: Tensor) -> UInt8[np.ndarray, "128 128"]:
+    small = adaptive_avg_pool2d(values[None], (_THUMB, _THUMB))[0]
+    return np.asarray((small * 255).round().to(torch.uint8).numpy())
