@@ -226,14 +226,16 @@ def _padded(edges: Tensor) -> tuple[int, int]:
 def _without_slow(size: tuple[int, int]) -> Tensor:
     """The spectrum of what takes a Gaussian mean of the surroundings away."""
     down, right = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])
-    return 1 - torch.exp(-2 * (torch.pi * _SMOOTH) ** 2 * (down**2 + right**2))
+    kept: Tensor = 1 - torch.exp(-2 * (torch.pi * _SMOOTH) ** 2 * (down**2 + right**2))
+    return kept
 
 
 def _scores(spectrum: Tensor, borders: Tensor, size: tuple[int, int]) -> Tensor:
     """z-scores of the borders at all displacements."""
     placed = torch.fft.rfft2(borders - borders.mean(), s=size)
     correlation = torch.fft.irfft2(spectrum * placed.conj(), s=size)
-    return correlation / correlation.std().clamp(min=1e-9)
+    scores: Tensor = correlation / correlation.std().clamp(min=1e-9)
+    return scores
 
 
 def _around_rest(scores: Tensor, reach: int) -> Tensor:

@@ -77,7 +77,8 @@ def meanings_of(
         ids = {raw: k for raw, k in labels.values.items() if k != labels.ignore_index}
         ignored = frozenset(labels.values.keys() - ids.keys())
         return Meanings(names=labels.names, ids=ids, ignored=ignored, told=True, colors=colors)
-    names = tuple(class_names or getattr(labels, "names", ()))
+    named: Sequence[str] = getattr(labels, "names", ())
+    names = tuple(class_names or named)
     if num_classes is not None or class_names is not None:
         total = max(num_classes or len(names), 2)
         return _counted(names, total, ignore_index, loaded=loaded)

@@ -236,7 +236,7 @@ def _always(holds: Float[np.ndarray, "S S"], known: Float[np.ndarray, "S S"]) ->
     return _Region(float(inside.mean()), sharp / outline) if outline >= 12 else None
 
 
-def _moved(values: np.ndarray, way: int, axis: int, *, fill: float) -> np.ndarray:  # type: ignore[type-arg]
+def _moved(values: np.ndarray, way: int, axis: int, *, fill: float) -> np.ndarray:
     """What stands so many cells further along an axis; `fill` beyond the frame."""
     moved = np.full_like(values, fill)
     size = values.shape[axis]
