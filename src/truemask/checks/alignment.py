@@ -168,7 +168,8 @@ def scores_of_others(edges: UInt8[np.ndarray, "128 128"], borders: Tensor) -> Fl
 def spectra_of(fits: Sequence[Fit]) -> Tensor:
     """The spectra of the masks' thumbnails, (N, 128, 65) complex."""
     values = torch.from_numpy(np.stack([found.borders for found in fits])).float()
-    return torch.fft.rfft2(values - values.mean((1, 2), keepdim=True))
+    spectra: Tensor = torch.fft.rfft2(values - values.mean((1, 2), keepdim=True))
+    return spectra
 
 
 def _coarse_score(image: Shaped[np.ndarray, "H W C"], placed: Tensor, scale: int) -> float:
