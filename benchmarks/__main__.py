@@ -19,7 +19,7 @@ from truemask.metrics.bootstrap import resampled_margins
 from truemask.metrics.confusion import iou
 from truemask.models.unet import UNet
 
-OTHERS = ("metrics", "loading", "caching", "scaling", "peak", "steps")
+OTHERS = ("metrics", "loading", "caching", "scaling", "peak", "checking", "steps")
 """Each in a process of its own, so that none meets the memory or the threads of another."""
 
 

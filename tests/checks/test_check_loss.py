@@ -1,5 +1,4 @@
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -161,12 +160,6 @@ def test_float32_losses_are_checked_too() -> None:
     assert loud(check_loss(loss, num_classes=4)) == []
     twice = check_loss(lambda z, t: loss(z.softmax(1), t), num_classes=4)
     only(twice, "TM402")
-
-
-def test_a_check_takes_under_a_second() -> None:
-    start = time.process_time()
-    check_loss(nn.CrossEntropyLoss(ignore_index=255), num_classes=19, ignore_index=255)
-    assert time.process_time() - start < 1.0
 
 
 def test_every_rule_is_explained() -> None:
