@@ -56,6 +56,15 @@ def test_the_pages_are_those_of_the_docstrings() -> None:
     assert found == pages()
 
 
+def test_no_rule_is_left_out_of_the_catalogue() -> None:
+    made = {
+        code
+        for file in Path(checks.__file__).parent.glob("*.py")
+        for code in re.findall(r'^@rule\("(TM\d+)"', file.read_text(), re.MULTILINE)
+    }
+    assert {rule.code for rule in rules()} == made
+
+
 def test_pages_of_rules_that_are_no_more_go(tmp_path: Path) -> None:
     (tmp_path / "TM999.md").write_text("")
     (tmp_path / "mine.md").write_text("")

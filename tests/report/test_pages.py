@@ -1,11 +1,16 @@
 """The report as a file: what stands in it, and that nothing gets out of it or into it."""
 
+import base64
+import io
 import re
 
+import numpy as np
 import pytest
 from jinja2 import UndefinedError
 from page_parser import Page
+from PIL import Image
 
+from truemask.checks.finding import Picture
 from truemask.report.pages import MOST_BYTES, render_page, render_report
 
 SECTIONS = ("data", "samples", "curves", "classes", "confusion", "images", "settings")
@@ -193,3 +198,48 @@ def test_a_template_that_lacks_a_value_is_an_error():
     """So that a mistyped name in a template cannot leave a silent gap."""
     with pytest.raises(UndefinedError, match="undefined"):
         render_page("report.html", {})
+
+
+def test_the_pictures_of_a_finding_stand_beside_it_with_their_captions(make_run):
+    run = make_run(shown=0)
+    colors = [(200, 30, 30), (30, 200, 30)]
+    shown = [
+        Picture(caption=f"{HOSTILE[1]} {i}", pixels=np.full((30, 300, 3), color, np.uint8))
+        for i, color in enumerate(colors)
+    ]
+    finding = {"code": "TM202", "level": "error", "message": "Two are alike."}
+    run.write_findings([{"code": "TM205", "level": "note"}, {**finding, "pictures": shown}])
+    made = Page(render_report(run))
+    assert made.unbalanced == []
+    images = [found for tag, found in made.tags if tag == "img" and "src" in found]
+    assert [found["alt"] for found in images] == [picture.caption for picture in shown]
+    for found, color in zip(images, colors, strict=True):
+        assert (found["width"], found["height"]) == ("300", "30")
+        content = base64.b64decode(found["src"].partition("base64,")[2])
+        with Image.open(io.BytesIO(content)) as picture:
+            mean = np.asarray(picture.convert("RGB")).mean((0, 1))
+        assert np.abs(mean - color).max() < 8
+    note, error = made.source.split('<article class="finding')[1:]
+    assert "<figure>" not in note
+    assert error.count("<figure>") == 2
+    assert all(picture.caption in made.texts["findings"] for picture in shown)
+
+
+def test_a_picture_of_a_finding_that_is_damaged_is_named_and_the_finding_is_shown(make_run):
+    run = make_run()
+    one = Picture(caption="one", pixels=np.zeros((8, 8, 3), np.uint8))
+    run.write_findings([{"level": "error", "message": "Alike.", "pictures": [one]}])
+    (file,) = (run.path / "findings").glob("*.png")
+    file.write_bytes(b"nothing")
+    made = Page(render_report(run))
+    assert file.name in made.texts["head"]
+    assert "Alike." in made.texts["findings"]
+    assert made.unbalanced == []
+
+
+def test_a_page_shows_so_many_pictures_of_findings_and_no_more(make_run):
+    run = make_run(shown=0)
+    picture = Picture(caption="grey", pixels=np.full((8, 16, 3), 99, np.uint8))
+    run.write_findings([{"pictures": [picture] * 9}] * 30)
+    made = Page(render_report(run))
+    assert made.source.count("<figcaption>grey") == 4 * 20

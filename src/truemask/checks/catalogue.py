@@ -18,8 +18,8 @@ from truemask.errors import UsageError
 from truemask.files import make_folder, write_text
 
 _MODULES = (
-    "masks", "parts", "loaders", "losses", "weighting", "models", "metrics", "learning", "trivial",
-    "tested", "fresh", "naming", "difference", "ending", "inputs",
+    "masks", "duplicates", "parts", "loaders", "losses", "weighting", "models", "metrics",
+    "learning", "trivial", "tested", "fresh", "naming", "difference", "ending", "inputs",
 )  # fmt: skip
 """The modules of this folder that have rules."""
 

@@ -8,6 +8,7 @@ check_dataset({"train": train_set, "val": val_set}, num_classes=5)    # anything
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from jaxtyping import Float32
 
 from truemask.checks import duplicates, parts
 from truemask.checks.albums import Album, compare, is_training
-from truemask.checks.contents import Classes, Counts, classes_of, contents, count
+from truemask.checks.contents import contents
 from truemask.checks.file_probes import probe_files
 from truemask.checks.finding import Finding, worst_first
+from truemask.checks.mask_part import Meanings, meanings_of
+from truemask.checks.mask_records import Record
+from truemask.checks.masks import check_records, recorder
 from truemask.checks.probe import Probe
 from truemask.checks.probing import LIMIT, Samples, each, preserved_randomness, samples_of
 from truemask.checks.series import clusters
@@ -40,22 +44,22 @@ class _Seen:
     """What is kept of a sample.
 
     Attributes:
-        name: of the sample.
-        cells: its thumbnail; None where its image could not be read.
-        counts: pixels of its mask's values; None where that could not be read.
+        record: what the rules of a single part ask for.
+        cells: the thumbnail of its image; None where that could not be read.
     """
 
-    name: str
+    record: Record
     cells: Float32[np.ndarray, "S S"] | None
-    counts: Counts | None
 
 
 def check_dataset(
     dataset_or_parts: Any,
     *,
     num_classes: int | None = None,
-    ignore_index: int = 255,
+    ignore_index: int | None = 255,
     class_names: Sequence[str] | None = None,
+    loss: Callable[..., Any] | None = None,
+    train_size: tuple[int, int] | None = None,
     limit: int = LIMIT,
     most: int = MOST,
     seed: int = 0,
@@ -69,8 +73,10 @@ def check_dataset(
             anything that `probing.samples_of` understands: a folder, a list of files, or what has a
             length and an index and gives (image, mask), or a mapping with these.
         num_classes: how many classes there are; None to tell by the data's label map or its values.
-        ignore_index: the id of pixels that neither train nor count.
+        ignore_index: the id of pixels that neither train nor count; None for none.
         class_names: in the order of ids, for messages.
+        loss: what is to be trained with, called with (logits, target); None says nothing of it.
+        train_size: height and width that masks are resized to for training; None for their own.
         limit: of a part with more samples, so many are drawn and read.
         most: so many images of all parts together are searched for duplicates.
         seed: of what is drawn.
@@ -84,7 +90,7 @@ def check_dataset(
     """
     sources = sources_of(dataset_or_parts)
     samples = {name: source(limit, seed) for name, source in sources.items()}
-    seen = _look(samples, progress)
+    seen = _look(samples, train_size, progress)
     albums = {
         name: _album(source(most_of, seed), samples[name], seen[name])
         for (name, source), most_of in zip(
@@ -96,16 +102,18 @@ def check_dataset(
         shared = [Shared(comparison) for comparison in compare(albums)]
         for rule in duplicates.RULES:
             findings += rule(shared)
-    counts = [one.counts for part in seen.values() for one in part if one.counts is not None]
-    classes = classes_of(
-        list(samples.values()),
-        counts,
-        num_classes=num_classes,
-        ignore_index=ignore_index,
-        class_names=class_names,
-    )
-    if len(samples) > 1 and classes is not None:
-        findings += _of_contents(samples, seen, classes)
+    told: dict[str, Any] = {
+        "num_classes": num_classes,
+        "ignore_index": ignore_index,
+        "class_names": class_names,
+    }
+    for name, one in samples.items():
+        records = [found.record for found in seen[name]]
+        findings += check_records(one, records, name=name, loss=loss, train_size=train_size, **told)
+    if len(samples) > 1:
+        records = [found.record for part in seen.values() for found in part]
+        meanings = meanings_of(next(iter(samples.values())), records, **told)
+        findings += _of_contents(samples, seen, meanings)
     return worst_first(findings)
 
 
@@ -156,13 +164,17 @@ def _of_folder(root: Path) -> dict[str, Source]:
     return {part: source(part, pairs) for part, pairs in divided.items()}
 
 
-def _look(samples: Mapping[str, Samples], progress: Progress | None) -> dict[str, list[_Seen]]:
+def _look(
+    samples: Mapping[str, Samples],
+    train_size: tuple[int, int] | None,
+    progress: Progress | None,
+) -> dict[str, list[_Seen]]:
     """Read the samples of all parts, each once."""
     total, done = sum(len(one) for one in samples.values()), 0
     seen: dict[str, list[_Seen]] = {}
     for name, one in samples.items():
         seen[name] = []
-        for found in each(one, _see):
+        for found in each(one, partial(_see, recorder(one, train_size=train_size))):
             seen[name].append(found)
             done += 1
             if progress is not None:
@@ -170,12 +182,9 @@ def _look(samples: Mapping[str, Samples], progress: Progress | None) -> dict[str
     return seen
 
 
-def _see(probe: Probe) -> _Seen:
-    return _Seen(
-        name=probe.name,
-        cells=None if probe.image is None else thumbnail(probe.image),
-        counts=None if probe.mask is None else count(probe.mask),
-    )
+def _see(record: Callable[[Probe], Record], probe: Probe) -> _Seen:
+    cells = None if probe.image is None else thumbnail(probe.image)
+    return _Seen(record=record(probe), cells=cells)
 
 
 def _quotas(totals: Sequence[int], most: int) -> list[int]:
@@ -190,7 +199,11 @@ def _quotas(totals: Sequence[int], most: int) -> list[int]:
 
 def _album(whole: Samples, looked: Samples, seen: Sequence[_Seen]) -> Album:
     """The thumbnails of a part: those of the samples that were read, and of the others' images."""
-    known = {one.name: one.cells for one in seen} if len(set(looked.names)) == len(looked) else {}
+    known = (
+        {one.record.name: one.cells for one in seen}
+        if len(set(looked.names)) == len(looked)
+        else {}
+    )
     missing = [place for place, name in enumerate(whole.names) if name not in known]
     files = whole.files if len(whole.files) == len(whole) else ()
 
@@ -230,20 +243,20 @@ def _cells(probe: Probe) -> Float32[np.ndarray, "S S"] | None:
 
 
 def _of_contents(
-    samples: Mapping[str, Samples], seen: Mapping[str, Sequence[_Seen]], classes: Classes
+    samples: Mapping[str, Samples], seen: Mapping[str, Sequence[_Seen]], meanings: Meanings
 ) -> list[Finding]:
     """What the rules on amounts of classes find."""
     amounts = {}
     for name, part in seen.items():
-        readable = [one for one in part if one.counts is not None]
-        counts = [one.counts for one in readable if one.counts is not None]
+        readable = [one for one in part if one.record.values is not None]
         cells = [one.cells for one in readable if one.cells is not None]
         grouped = np.arange(len(readable))
         if cells and len(cells) == len(readable):
-            grouped = clusters([one.name for one in readable], np.stack(cells))
-        amounts[name] = contents(counts, grouped, classes, total=samples[name].total)
+            grouped = clusters([one.record.name for one in readable], np.stack(cells))
+        records = [one.record for one in readable]
+        amounts[name] = contents(records, grouped, meanings, total=samples[name].total)
     train = next((name for name in amounts if is_training(name)), next(iter(amounts)))
     findings: list[Finding] = []
     for rule in parts.RULES:
-        findings += rule(amounts, train=train, class_names=classes.names)
+        findings += rule(amounts, train=train, class_names=meanings.names)
     return findings

@@ -119,12 +119,13 @@ class Guard:
             copy.wait()
         self._look()
         self._take_news()
-        if self._recovered:
+        if self.recovered:
             self.findings = [_past(f) if f.code == collapsed.code else f for f in self.findings]
         return self.findings
 
     @property
-    def _recovered(self) -> bool:
+    def recovered(self) -> bool:
+        """Whether the last look saw more than one class predicted; not where there was none."""
         last = [kept[-1] for kept in (self._one_class, self._validations) if kept]
         return bool(last) and all(found >= _COLLAPSED * true for _, true, found in last)
 

@@ -15,7 +15,7 @@ FLOOR = 0.02
 """What a perfect prediction may lose, of what an undecided one does."""
 
 Behaviour = Literal[
-    "sound", "refused", "no number", "unbounded", "blind", "deaf", "beaten", "floor"
+    "sound", "refused", "no number", "unbounded", "no logarithm", "blind", "deaf", "beaten", "floor"
 ]
 
 KINDS: tuple[Kind, ...] = ("logits", "probabilities", "log-probabilities")
@@ -85,6 +85,8 @@ def behaviour(probe: LossProbe) -> Behaviour:
             return "no number"
         if _unbounded(probe.perfect):
             return "unbounded"
+        if probe.kind == "probabilities" and _lacks_logarithm(probe):
+            return "no logarithm"
         if _blind(probe):
             return "blind"
         if _deaf(probe):
@@ -169,20 +171,26 @@ def _high_inside(probe: LossProbe) -> bool:
 
 
 def _without_logarithm(probe: LossProbe) -> Iterator[Finding]:
-    """`nll_loss` of probabilities is minus their mean: it lacks the logarithm."""
+    """Logits that the loss itself turns into probabilities, and then takes no logarithm of."""
+    if _lacks_logarithm(probe):
+        yield wrong_activation.finding(
+            f"{probe.name} is minus the mean probability of the true class: nll_loss expects "
+            "log-probabilities, but is given probabilities.",
+            remedy="Use log_softmax in front of nll_loss, or cross_entropy of the logits.",
+            evidence={"given": "probabilities", "expected": "log-probabilities"},
+        )
+
+
+def _lacks_logarithm(probe: LossProbe) -> bool:
+    """Whether it is minus the mean probability, as `nll_loss` of probabilities is."""
     if probe.form.channels == 1 or probe.kind == "log-probabilities":
-        return
+        return False
     for start in (1, 2):
         logits = probe.random(start)
         own = logits.softmax(1).gather(1, probe.ids[:, None])
         if abs(probe.value(logits, probe.ids) + float(own.mean())) > 1e-6:
-            return
-    yield wrong_activation.finding(
-        f"{probe.name} is minus the mean probability of the true class: nll_loss expects "
-        "log-probabilities, but is given probabilities.",
-        remedy="Use log_softmax in front of nll_loss, or cross_entropy of the logits.",
-        evidence={"given": "probabilities", "expected": "log-probabilities"},
-    )
+            return False
+    return True
 
 
 def _symptom(probe: LossProbe, given: Behaviour) -> str:
@@ -194,6 +202,8 @@ def _symptom(probe: LossProbe, given: Behaviour) -> str:
             return "it gives NaN or infinity"
         case "unbounded":
             return f"it falls without bound, to {perfect[-1]:.4g} for logits of {CONFIDENCES[-1]:g}"
+        case "no logarithm":
+            return "it is minus the mean probability of the true class"
         case "blind":
             return f"logits of {CONFIDENCES[-1]:g} lose as much if they are right as if wrong"
         case "deaf":

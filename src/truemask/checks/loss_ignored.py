@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from truemask.checks.finding import Finding, Level, rule
+from truemask.checks.finding import LEVELS, Finding, Level, rule
 from truemask.checks.loss_probe import LossProbe, Refused
 
 LARGE = (100.0, 1e4, 65504.0)
@@ -121,7 +121,8 @@ def non_finite(probe: LossProbe) -> Iterator[Finding]:
     `log_softmax`); otherwise clamp before the logarithm and before a root, and add a small number
     to a denominator. Divide by `valid.sum().clamp_min(1)`.
     """
-    for what, level, logits, ids in _occurring(probe):
+    cases = sorted(_occurring(probe), key=lambda case: LEVELS.index(case[1]))
+    for what, level, logits, ids in cases:
         blank = 0.0 if probe.form.target == "one_hot" else None
         try:
             value, gradient = probe.gradient(logits, ids, blank=blank)
@@ -151,7 +152,7 @@ _Case = tuple[str, Level, Float[Tensor, "B L H W"], Int64[Tensor, "B H W"]]
 
 
 def _occurring(probe: LossProbe) -> Iterator[_Case]:
-    """What can occur, the worst first."""
+    """What can occur."""
     logits = probe.random(1)
     yield "random predictions", "error", logits, probe.ids
     for number in probe.classes[:2] if len(probe.classes) == 2 else probe.classes[:1]:

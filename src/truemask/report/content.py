@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
+from jaxtyping import UInt8
 
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
@@ -23,12 +25,15 @@ from truemask.report.confusion import (
 )
 from truemask.report.curves import Chart, draw_curves, last_epoch
 from truemask.results import PartResult
+from truemask.run_findings import read_picture
 from truemask.runs import Run, RunSample
 
 T = TypeVar("T")
 
 _MOST_TEXT = 100_000
 _MOST_FINDINGS = 100
+_MOST_PICTURES = 4  # of one finding
+_MOST_ILLUSTRATED = 20  # findings whose pictures are shown, from the first
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check said, as text."""
+    """What a check said, as text, and what shows it: pictures, each with its caption."""
 
     level: str
     code: str
@@ -60,6 +65,7 @@ class Finding:
     where: str
     remedy: str
     evidence: str
+    pictures: tuple[tuple[str, UInt8[np.ndarray, "H W 3"]], ...]
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ def read_content(run: Run) -> Content:
         confusion=confusion,
         confused=largest_confusions(confusion, most=8),
         findings=[
-            _finding(item) for item in (read(lambda: run.findings, None) or [])[:_MOST_FINDINGS]
+            _finding(item, _evidence(run, item, missing) if place < _MOST_ILLUSTRATED else [])
+            for place, item in enumerate((read(lambda: run.findings, None) or [])[:_MOST_FINDINGS])
         ],
         config=_clip(yaml.safe_dump(config, sort_keys=False, allow_unicode=True)),
         facts=_facts(environment, training),
@@ -231,11 +238,31 @@ def _confusion(result: PartResult) -> list[ConfusionRow]:
     return confusion_rows(result.confusion, list(result.iou_per_class))
 
 
-def _finding(item: Mapping[str, Any]) -> Finding:
+def _evidence(
+    run: Run, item: Mapping[str, Any], missing: list[str]
+) -> list[tuple[str, UInt8[np.ndarray, "H W 3"]]]:
+    """The first pictures of a finding, each with its caption; of one that is damaged, why."""
+    listed = item.get("pictures")
+    found = []
+    for picture in listed[:_MOST_PICTURES] if isinstance(listed, list) else []:
+        known = _mapping(picture)
+        try:
+            pixels = read_picture(run.path, known.get("file"))
+        except UsageError as error:
+            missing.append(str(error))
+        else:
+            found.append((_plain(known.get("caption")), pixels))
+    return found
+
+
+def _finding(
+    item: Mapping[str, Any], pictures: Sequence[tuple[str, UInt8[np.ndarray, "H W 3"]]]
+) -> Finding:
     level = str(item.get("level"))
     return Finding(
         level=level if level in ("error", "warning") else "note",
         evidence=_clip(_plain(item["evidence"])) if item.get("evidence") else "",
+        pictures=tuple(pictures),
         **{key: _plain(item.get(key, "")) for key in ("code", "message", "where", "remedy")},
     )
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from truemask.files import write_text
 from truemask.labels import LabelMap
 from truemask.report import figures, formats, pictures
-from truemask.report.content import read_content
+from truemask.report.content import Finding, read_content
 from truemask.report.pictures import QUALITIES, Picture, Quality
 from truemask.runs import Run, RunSample
 
@@ -41,9 +41,9 @@ def render_report(run: Run) -> Path:
     content = read_content(run)
     for quality in QUALITIES:
         samples = _shown(content.samples, content.labels, quality)
-        page = render_page(
-            "report.html", vars(content) | {"samples": samples, "colors_of": content.colors}
-        )
+        evidence = [_evidence(finding, quality) for finding in content.findings]
+        shown = {"samples": samples, "evidence": evidence, "colors_of": content.colors}
+        page = render_page("report.html", vars(content) | shown)
         if len(page.encode()) < MOST_BYTES:
             break
     write_text(run.report_path, page)
@@ -104,3 +104,8 @@ def _pictures(sample: RunSample, labels: LabelMap, quality: Quality) -> list[tup
         drawn.append(("Prediction", pictures.mask(sample.prediction, labels, quality)))
         drawn.append(("Errors", errors))
     return drawn
+
+
+def _evidence(finding: Finding, quality: Quality) -> list[tuple[str, Picture]]:
+    """The pictures of a finding, each with its caption."""
+    return [(caption, pictures.photo(pixels, quality)) for caption, pixels in finding.pictures]

@@ -164,6 +164,7 @@ class TrainingChecks:
         self.console = console
         self.selection = Selection.of(settings.select, settings.ignore)
         self.found: list[Mapping[str, Any]] = [f for f in earlier if f.get("when") != "after"]
+        self._guard: Guard | None = None
 
     def before(self, look: Callable[[Selection], Outcome]) -> None:
         """Check all that can be known, and show it.
@@ -193,7 +194,7 @@ class TrainingChecks:
         """Have a guard look at every step and validation of a loop."""
         if not self.settings.enabled:
             return
-        guard = Guard()
+        guard = self._guard = Guard()
         watch = loop.watch
 
         def step(loop: Loop) -> None:
@@ -211,6 +212,17 @@ class TrainingChecks:
         if chosen:
             print_findings(chosen, self.console)
             self._keep(chosen, when="during")
+            self.write(run)
+
+    def ended(self, run: Run) -> None:
+        """Have the guard look at the last steps; a collapse that is over by now becomes a note."""
+        guard = self._guard
+        if guard is None:
+            return
+        seen = len(guard.findings)
+        self._during(guard.finish()[seen:], run)
+        if guard.recovered:
+            self.found = [_past(item) for item in self.found]
             self.write(run)
 
     def after(self, run: Run, parts: Mapping[str, SegmentationDataset]) -> None:
@@ -237,6 +249,13 @@ class TrainingChecks:
         for finding in findings:
             pictures = {"pictures": finding.pictures} if finding.pictures else {}
             self.found.append({**finding.to_json(), "when": when, **pictures})
+
+
+def _past(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A finding as it is kept; a note where it is a collapse of a guard."""
+    if item["code"] != "TM601" or item["when"] != "during" or item["level"] == "note":
+        return item
+    return {**item, "level": "note", "message": f"{item['message']} It recovered later."}
 
 
 def write_trivial(run: Run, parts: Mapping[str, SegmentationDataset]) -> None:

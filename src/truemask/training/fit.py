@@ -517,6 +517,8 @@ def _fit(
                 profiling.end()
             if state.best_epoch < 0 and not state.finished:
                 _keep_untested(loop)
+        if record is not None:
+            checking.ended(run)
     return state
 
 

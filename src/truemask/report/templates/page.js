@@ -47,5 +47,5 @@ function zoomable(image, dialog) {
 
 document.querySelectorAll("table.sortable").forEach(sortable);
 const dialog = document.getElementById("zoom");
-document.querySelectorAll(".strip img").forEach((image) => zoomable(image, dialog));
+document.querySelectorAll(".strip img, .finding img").forEach((image) => zoomable(image, dialog));
 dialog.addEventListener("click", () => dialog.close());
