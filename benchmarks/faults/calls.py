@@ -64,9 +64,8 @@ def check_all(parts: Mapping[str, Any] | Path, material: Material, **options: An
     each = parts if isinstance(parts, Mapping) else {}
 
     def check() -> list[Any]:
-        from truemask.checks.masks import check_masks
-
         from truemask.checks.data import check_dataset
+        from truemask.checks.masks import check_masks
 
         said = {**declared(material), **options}
         found = [found for part in each.values() for found in check_masks(part, **said)]
