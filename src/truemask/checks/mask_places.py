@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,6 +12,9 @@ from truemask.checks.mask_part import Part, named, names
 from truemask.checks.mask_pictures import heatmap
 from truemask.checks.mask_records import IGNORED
 from truemask.errors import counted
+
+Cells = np.ndarray[Any, np.dtype[Any]]
+"""(S, S) values of a grid."""
 
 _NEAR_UNIVERSAL = 0.9
 """Share of the images that have a class which one expects in every image."""
@@ -242,7 +246,7 @@ def _always(holds: Float[np.ndarray, "S S"], known: Float[np.ndarray, "S S"]) ->
     return _Region(float(inside.mean()), sharp / outline) if outline >= 12 else None
 
 
-def _moved(values: np.ndarray, way: int, axis: int, *, fill: float) -> np.ndarray:  # type: ignore[type-arg]
+def _moved(values: Cells, way: int, axis: int, *, fill: float) -> Cells:
     """What stands so many cells further along an axis; `fill` beyond the frame."""
     moved = np.full_like(values, fill)
     size = values.shape[axis]
