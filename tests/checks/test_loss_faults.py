@@ -85,6 +85,9 @@ def test_the_other_kind_of_prediction(loss: Loss, how: dict[str, Any], expected:
         lambda z, t: functional.nll_loss(z.log_softmax(0), t),
         lambda z, t: dice(z.softmax(2), one_hot(t, z)),
         lambda z, t: dice(
+            z.softmax(1).reshape(-1, z.shape[1]), one_hot(t, z).reshape(-1, z.shape[1]), 0
+        ),
+        lambda z, t: dice(
             z.softmax(1).reshape(z.shape[1], -1), one_hot(t, z).reshape(z.shape[1], -1), 1
         ),
     ],

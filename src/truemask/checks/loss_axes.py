@@ -153,8 +153,10 @@ def _grouped_by_place(probe: LossProbe) -> bool:
     """
     number, other = probe.classes[-1], probe.classes[0]
     channel = 0 if probe.form.channels == 1 else number
-    ids = probe.constant(number)
-    logits = 0.3 * probe.random(1)[:1, :, :1, :1].expand_as(probe.random()).contiguous()
+    # No multiple of a usual K: groups of all classes at one pixel would cancel out.
+    ids = torch.full((probe.batch, 17, 23), number, device=probe.device)
+    same = 0.3 * probe.random(1)[:1, :, :1, :1]
+    logits = same.expand(probe.batch, -1, 17, 23).contiguous()
     before = probe.gradient(logits, ids)[1]
     for row, column in ((6, 2), (1, 16), (9, 21)):
         pushed, changed = logits.clone(), ids.clone()

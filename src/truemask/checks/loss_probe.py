@@ -214,9 +214,13 @@ class LossProbe:
     @cached_property
     def pixels_alike(self) -> bool:
         """Whether the order of pixels does not matter, the same for prediction and target."""
+        cases = [(self.random(1), self.ids), (self.random(2), self.other_ids)]
+        # 13 * 23 is no multiple of a usual K: a reshape that happens to keep all classes of a pixel
+        # together does not there.
+        cases += [(logits[:, :, :13, :23], ids[:, :13, :23]) for logits, ids in cases[:1]]
         return all(
             self.same(self.value(logits, ids), self.value(*shuffled(logits, ids)))
-            for logits, ids in ((self.random(1), self.ids), (self.random(2), self.other_ids))
+            for logits, ids in cases
         )
 
     # What it is asked about.
@@ -294,8 +298,8 @@ def shuffled(
     order = torch.randperm(ids[0].numel(), generator=torch.Generator().manual_seed(7))
     order = order.to(ids.device)
     return (
-        logits.flatten(2)[:, :, order].view_as(logits),
-        ids.flatten(1)[:, order].view_as(ids),
+        logits.flatten(2)[:, :, order].reshape(logits.shape),
+        ids.flatten(1)[:, order].reshape(ids.shape),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,6 +12,9 @@ from truemask.checks.mask_part import Part, named, names
 from truemask.checks.mask_pictures import heatmap
 from truemask.checks.mask_records import IGNORED
 from truemask.errors import counted
+
+Cells = np.ndarray[Any, np.dtype[Any]]
+"""(S, S) values of a grid."""
 
 _NEAR_UNIVERSAL = 0.9
 """Share of the images that have a class which one expects in every image."""
@@ -23,6 +27,9 @@ _FEWEST = 20
 
 _STUFF = 0.05
 """Median area of a class that has its place in a scene, as sky and road have."""
+
+_OWNED = 0.8
+"""Share of the images from which on a place belongs to a class."""
 
 _ALWAYS = 0.8
 """Share of the images from which on a label is always at a place."""
@@ -91,7 +98,8 @@ def class_out_of_place(part: Part) -> Iterator[Finding]:
         cell. Only classes with a place of their own are looked at: in at least half of the images,
         covering 5 % of these in the median. Their home are the cells that the class holds in 2 % of
         the images or more, and that hang together with cells that it holds in 15 %. A cell is out
-        of place if it is four cells or more from home, an eighth of the picture. An image is
+        of place if it is four cells or more from home, an eighth of the picture, and another class
+        holds it in 80 % of the images. An image is
         reported if 1 % of its cells are, of one class. At least 30 images; nothing is said where
         more than one image in twelve would be reported.
 
@@ -105,17 +113,19 @@ def class_out_of_place(part: Part) -> Iterator[Finding]:
         return
     cells = part.ids[:, 2::4, 2::4]
     shares = part.pixels / np.maximum(part.areas, 1)[:, None]
+    usual_of = np.stack([(cells == k).mean(0) for k in range(len(part.meanings.names))])
     for k, name in enumerate(part.meanings.names):
         has = part.pixels[:, k] > 0
         if has.mean() < 0.5 or np.median(shares[has, k]) < _STUFF:
             continue
         holds = cells == k
-        amount = (holds & ~_grown(_home(holds.mean(0)), 3)).mean((1, 2))
+        owned = np.delete(usual_of, k, 0).max(0, initial=0.0) >= _OWNED
+        amount = (holds & owned & ~_grown(_home(usual_of[k]), 3)).mean((1, 2))
         places = [place for place in np.argsort(-amount) if amount[place] >= 0.01]
         if not places or len(places) > len(cells) / 12:
             continue
         found = [part.read[place] for place in places]
-        usual = holds.mean(0).repeat(4, 0).repeat(4, 1)
+        usual = usual_of[k].repeat(4, 0).repeat(4, 1)
         yield class_out_of_place.finding(
             f"{counted(len(found), 'image')} of {len(cells)} "
             f"{'has' if len(found) == 1 else 'have'} {name} far from where it is in the others, "
@@ -236,7 +246,7 @@ def _always(holds: Float[np.ndarray, "S S"], known: Float[np.ndarray, "S S"]) ->
     return _Region(float(inside.mean()), sharp / outline) if outline >= 12 else None
 
 
-def _moved(values: np.ndarray, way: int, axis: int, *, fill: float) -> np.ndarray:
+def _moved(values: Cells, way: int, axis: int, *, fill: float) -> Cells:
     """What stands so many cells further along an axis; `fill` beyond the frame."""
     moved = np.full_like(values, fill)
     size = values.shape[axis]
