@@ -1,6 +1,6 @@
 """Whether the memory of a training grows from epoch to epoch.
 
-`python -m benchmarks.memory FOLDER` trains 20 epochs on the images of FOLDER (CamVid, say), with a
+`python -m benchmarks.memory FOLDER` trains 20 epochs on 96 images of FOLDER (CamVid, say), with a
 validation after each, once without loading processes and once with two. It prints what the training
 and its loading processes take together after the warm-up, and by how much that grows an epoch:
 pages of their own and of shared memory, and pages of mapped files (the cache), which the system
@@ -28,7 +28,8 @@ WARMUP = 5
 
 WORDS = (
     "model=unet", "model.widths=[8,16,32]", "data.crop=[96,128]", "data.batch_size=8",
-    f"trainer.max_epochs={EPOCHS}", "trainer.patience=null", "trainer.eval_interval=1",
+    "data.subset={train: 96, validation: 24}", f"trainer.max_epochs={EPOCHS}",
+    "trainer.patience=null", "trainer.eval_interval=1",
 )  # fmt: skip
 
 
