@@ -9,7 +9,8 @@ than in any place.
 
 Measured on sound pairs, the median of that score is 27 on CamVid, 25 on BSDS500, 14 on CrackForest,
 and 8 to 14 on generated pictures of 100 pixels, while the mask of another image of the same data,
-or the own mask mirrored, stays below 5 in 99 of 100 pairs.
+or the own mask mirrored, stays below 5 in 99 of 100 pairs, and below 8 on
+generated cars that all look alike.
 """
 
 from collections.abc import Sequence

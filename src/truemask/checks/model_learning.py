@@ -38,8 +38,7 @@ def unexpected_initial_loss(probe: ModelProbe) -> Iterator[Finding]:
         of the same masks for logits of zero, so that class weights, ignored pixels and the kind of
         loss are on both sides. More than three times as much is a warning, NaN or infinity an
         error. Less is no finding: trained weights begin lower. A loss that does not take
-        logits is left alone. Sound networks with random weights of torchvision,
-        segmentation_models.pytorch and Truemask begin below 1.9 times the uniform loss.
+        logits is left alone.
 
     False alarms:
         Weights that were trained for other classes.
