@@ -60,7 +60,8 @@ _INTRODUCTION = """# The fault benchmark
 into sound experiments, at three strengths, and counts how many are found *by name*: the code of the
 right rule must be among the findings. It also checks sound experiments, in which no error and no
 warning may be reported. Most faults, strengths and sound controls were written down without reading
-the checks; losses, models, datasets and metrics are plain PyTorch code in the styles that people write.
+the checks; losses, models, datasets and metrics are plain PyTorch code in the styles that
+people write.
 This page is its output (`--markdown docs/checks/benchmark.md`); `--only TM4` runs a part of it,
 `--out results.json` keeps every finding.
 
