@@ -22,7 +22,7 @@ def test_sound(truemask_checks):
 
 def test_failures_show_the_findings(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-p", "truemask.checks.pytest_plugin", "-q", "."]
+    command = [sys.executable, "-m", "pytest", "-q", "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "2 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "Truemask findings" in done.stdout
