@@ -265,6 +265,7 @@ def test_only_the_first_of_several_processes_writes(
 # Real trainings in real processes
 
 SMALL = (
+    "checks.enabled=false",  # little is trained on, in processes of their own
     "experiment=textures/demo", "data.dataset.size=16", "data.dataset.train=16",
     "data.dataset.validation=5", "data.dataset.test=6", "data.batch_size=4", "model.channels=2",
     "trainer.max_steps=null", "trainer.max_epochs=3",
