@@ -1,5 +1,6 @@
 """Reading shards: the very samples of the files, from a disk or a server, in a bounded cache."""
 
+import fcntl
 import functools
 import http.server
 import importlib.util
@@ -426,9 +427,12 @@ def test_processes_share_a_cache_that_is_too_small_for_them(written, serve, tmp_
     over, stop = [], threading.Event()
 
     def watch():
-        while not stop.is_set():
-            # Read at once, as files come and go; one that is being renamed may show twice.
-            names = os.listdir(tmp_path / "shards") if (tmp_path / "shards").exists() else []
+        while not stop.wait(0.002):
+            if not (tmp_path / "shards").exists():
+                continue
+            with (tmp_path / "shards" / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # no file comes while they are listed
+                names = os.listdir(tmp_path / "shards")
             there = {name.partition(".")[0] for name in names if name.endswith((".tar", ".part"))}
             taken = sum(sizes[checksum] for checksum in there)
             if taken > limit:

@@ -163,7 +163,11 @@ LONGER = ("trainer.max_epochs=12", "trainer.patience=null")
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
-    undisturbed = run_training(tmp_path / "undisturbed", *LONGER)
+    first = start_in_the_background(tmp_path / "undisturbed", *LONGER)
+    _, errors = first.communicate(timeout=300)
+    assert first.returncode == 0, errors.decode()
+    (config,) = (tmp_path / "undisturbed").rglob("config.yaml")
+    undisturbed = Run.open(config.parent)
     delays = random.Random(0)
     process = start_in_the_background(tmp_path / "killed", *LONGER)
     run = Run(wait_for(tmp_path / "killed", "config.yaml", process).parent)

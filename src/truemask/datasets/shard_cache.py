@@ -5,7 +5,7 @@ The folder is shared by all processes and runs, and bounded in bytes:
     CHECKSUM.tar            a shard, whole and right; the least recently used make room for others
     CHECKSUM.BYTES.part     one that is being fetched, which counts with the bytes it will have
     CHECKSUM.lock           held by the process that does so; others that need the shard wait for it
-    lock                    held for moments, to give out room
+    lock                    held for moments, to give out room and to rename a whole shard
 
 Locks end with the process that holds them.
 """
@@ -183,7 +183,9 @@ class CachedShards:
                 self._claim(part, shard.size)
                 self._receive(shard, part)
                 file = part.open("rb")
-                part.replace(self._path(shard))
+                # Whoever makes room meanwhile would see neither name.
+                with _locked(self.folder / "lock"):
+                    part.replace(self._path(shard))
                 return file
             finally:
                 part.unlink(missing_ok=True)
