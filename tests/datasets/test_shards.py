@@ -1,6 +1,5 @@
 """Reading shards: the very samples of the files, from a disk or a server, in a bounded cache."""
 
-import fcntl
 import functools
 import http.server
 import importlib.util
@@ -28,7 +27,7 @@ from truemask.datasets.bsds500 import bsds500
 from truemask.datasets.cityscapes import cityscapes
 from truemask.datasets.folder import folder
 from truemask.datasets.gta5 import gta5
-from truemask.datasets.shard_cache import CachedShards
+from truemask.datasets.shard_cache import CachedShards, _locked
 from truemask.datasets.shard_manifest import MANIFEST
 from truemask.datasets.shards import read_manifest, shards
 from truemask.datasets.voc import voc
@@ -430,8 +429,7 @@ def test_processes_share_a_cache_that_is_too_small_for_them(written, serve, tmp_
         while not stop.wait(0.002):
             if not (tmp_path / "shards").exists():
                 continue
-            with (tmp_path / "shards" / "lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # no file comes while they are listed
+            with _locked(tmp_path / "shards" / "lock"):  # no file comes while they are listed
                 names = os.listdir(tmp_path / "shards")
             there = {name.partition(".")[0] for name in names if name.endswith((".tar", ".part"))}
             taken = sum(sizes[checksum] for checksum in there)
