@@ -17,7 +17,7 @@ from truemask.cli import main
 from truemask.compose import compose_config, resume_config
 from truemask.errors import JobFailed
 from truemask.runs import Run
-from truemask.training import fit
+from truemask.training import fit, fitting
 from truemask.training.checking import TrainingChecks
 from truemask.training.settings import CheckSettings
 
@@ -149,13 +149,13 @@ def test_a_run_that_goes_on_is_not_checked_again(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
-    original = fit.check_before
+    original = fitting.check_before
 
     def counted(*arguments: Any, **named: Any) -> Any:
         looks.append(1)
         return original(*arguments, **named)
 
-    monkeypatch.setattr(fit, "check_before", counted)
+    monkeypatch.setattr(fitting, "check_before", counted)
     config = compose_config(
         [*FOLDER, "checks.select=[TM2]", f"runs={tmp_path}", "name=bad_name_2"], folder=squares
     )
