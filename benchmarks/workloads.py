@@ -62,7 +62,7 @@ class Workload:
                 *("data.evaluation_size=native", f"data.batch_size={batch_size}"),
                 *("trainer.max_epochs=1000", "trainer.max_steps=null", "trainer.accumulate=1"),
                 *("trainer.interval_unit=epochs", "trainer.eval_interval=1000"),
-                *("trainer.save_interval=1000", "trainer.pictures=0"),
+                *("trainer.save_interval=1000", "trainer.pictures=0", "checks.stop=false"),
                 *self.words,
                 *words,
             ]
