@@ -24,7 +24,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses auto --maxprocesses 8 --dist loadfile
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
