@@ -25,7 +25,7 @@ from truemask.runs import Run
 WORDS = (
     "experiment=textures/demo", "data.dataset.size=32", "data.dataset.train=24",
     "data.dataset.validation=4", "data.dataset.test=5", "model.channels=4", "data.batch_size=4",
-    "data.num_workers=2", "trainer.max_steps=null", "trainer.max_epochs=8", "trainer.accumulate=2",
+    "data.num_workers=2", "trainer.max_steps=null", "trainer.max_epochs=40", "trainer.accumulate=2",
     "trainer.average=0.9", "trainer.patience=null", "checks.enabled=false",
 )  # fmt: skip
 
@@ -73,7 +73,7 @@ def trial(runs: Path, delay: float, undisturbed: Run) -> str:
         if process.returncode == 0:
             what = "over before"
         elif process.returncode == -signal.SIGTERM:
-            what = "ended while starting"
+            what = "ended before its first line or after its last"
         elif "Traceback" in errors or "ended by SIGTERM" not in errors:
             return f"LOST: exit code {process.returncode}: {errors.strip()[-500:]}"
         else:

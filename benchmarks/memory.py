@@ -4,7 +4,8 @@
 validation after each, once without loading processes and once with two. It prints what the training
 and its loading processes take together after the warm-up, and by how much that grows an epoch:
 pages of their own and of shared memory, and pages of mapped files (the cache), which the system
-takes back where it needs them. What processes share is counted once (PSS).
+takes back where it needs them. What processes share is counted once (PSS), but for mapped files:
+these are shared with other programs too, whose end would look like growth.
 """
 
 import os
@@ -47,9 +48,10 @@ def megabytes() -> tuple[float, float]:
     own = files = 0
     for process in (os.getpid(), *children(os.getpid())):
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
-        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        lines += Path(f"/proc/{process}/status").read_text().splitlines()
+        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if "kB" in line}
         own += kilobytes["Pss_Anon"] + kilobytes["Pss_Shmem"]
-        files += kilobytes["Pss_File"]
+        files += kilobytes["RssFile"]
     return own / 1024, files / 1024
 
 
