@@ -322,6 +322,17 @@ def test_logits_that_begin_far_too_large_are_found():
     assert levels(check(unet(), loss=weighted)) == set()
 
 
+def test_a_bias_that_prefers_a_rare_class_is_found_and_one_for_the_frequent_is_not():
+    model, (images, ids) = unet(), example()
+    ids = torch.where(torch.arange(96) < 80, 0, ids)  # Class 0 has five sixths and more.
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([-4.0, 0, 0, 0]))
+        found = only(check(model, (images, ids)), "TM510")
+        assert "prefer some classes" in found.message
+        model.head.bias.copy_(torch.tensor([4.0, 0, 0, 0]))
+    assert levels(check(model, (images, ids))) == set()
+
+
 def test_a_loss_that_is_no_number_is_found():
     images, ids = example()
     images[0, 0, 20, 20] = torch.inf

@@ -6,14 +6,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from truemask.checks.finding import Finding, Rule, rule
 from truemask.checks.model_activation import ask_loss
 from truemask.checks.model_obstacles import obstacles, same_everywhere
 from truemask.checks.model_probe import ModelProbe
 
-_TOO_HIGH = 3.0
-"""Times the loss of a uniform prediction."""
+_TOO_HIGH = 2.0
+"""Times the loss of a uniform prediction that is too much of large logits."""
+
+_FAR_TOO_HIGH = 10.0
+"""The same of any logits."""
+
+_OFFSET_TOO_HIGH = 1.5
+"""The same of the mean logits of the channels alone, where these prefer a class."""
+
+_LARGE = 2.5
+"""Standard deviation of logits within a channel; feature pyramids begin with up to 1.7."""
+
+_SMALL = 1.0
+"""The same where logits say little of the image yet."""
+
+_PREFERRED = 2.0
+"""Times that deviation by which the means of channels differ where a bias prefers a class."""
 
 _RATES = (1e-3, 1e-2, 1e-4, 1e-1, 1e-5)
 _STEPS = 20
@@ -34,9 +51,13 @@ def unexpected_initial_loss(probe: ModelProbe) -> Iterator[Finding]:
     How it decides:
         The loss of the example batch (a crop of it, in training mode) is compared with the loss
         of the same masks for logits of zero, so that class weights, ignored pixels and the kind of
-        loss are on both sides. More than three times as much is a warning, NaN or infinity an
-        error. Less is no finding: trained weights begin lower. A loss that does not take
-        logits is left alone.
+        loss are on both sides. NaN or infinity is an error. More than twice as much is a warning
+        where the logits deviate by more than 2.5 within a channel; more than ten times as much
+        always is. So is half as much again for the mean logits of the channels alone, over the
+        whole batch, where logits deviate by less than 1 within a channel and the means lie twice
+        as far apart: a bias that prefers a rare class. Less is no finding: trained weights begin
+        lower, and sound feature pyramids reach five times as much by chance. A loss that does not
+        take logits is left alone.
 
     False alarms:
         Weights that were trained for other classes.
@@ -55,10 +76,13 @@ def unexpected_initial_loss(probe: ModelProbe) -> Iterator[Finding]:
     if loss is None or uniform is None or not math.isfinite(float(uniform)):
         return
     start, reference = float(loss), float(uniform)
+    means = logits.mean((0, 2, 3), keepdim=True)
+    deviation = float((logits - means).std(correction=0))
     evidence = {
         "loss": start if math.isfinite(start) else str(start),
         "uniform": reference,
-        "logits_deviation": float(logits.std(correction=0)),
+        "logits_deviation": deviation,
+        "logits_means": means.flatten().tolist()[:50],
         "images_range": [probe.low, probe.high],
     }
     if not math.isfinite(start):
@@ -70,16 +94,51 @@ def unexpected_initial_loss(probe: ModelProbe) -> Iterator[Finding]:
             level="error",
             evidence=evidence,
         )
-    elif answer is not None and answer.expects_logits and start > _TOO_HIGH * reference > 0:
+        return
+    if answer is None or not answer.expects_logits or reference <= 0:
+        return
+    biased = _cost_of_means(probe, means)
+    if start > (_TOO_HIGH if deviation > _LARGE else _FAR_TOO_HIGH) * reference:
         yield unexpected_initial_loss.finding(
             f"The loss before training is {start:.3g}, {start / reference:.1f} times that of a "
             f"uniform prediction ({reference:.3g}): the logits have a standard deviation of "
-            f"{evidence['logits_deviation']:.3g}, for images from {probe.low:g} to "
+            f"{deviation:.3g} within a channel, for images from {probe.low:g} to "
             f"{probe.high:g}.",
             remedy="Scale the images before the model, and normalise or initialise its layers so "
             "that the first logits are small.",
             evidence=evidence,
         )
+    elif (
+        deviation < _SMALL and _offset(means) > _PREFERRED * deviation and biased > _OFFSET_TOO_HIGH
+    ):
+        yield unexpected_initial_loss.finding(
+            f"The logits begin with means that prefer some classes, {_listed(means)}, and by these "
+            f"alone the loss of the batch is {biased:.1f} times that of a uniform prediction.",
+            remedy="Begin with a bias of 0 in the last layer, or with the logarithms of the "
+            "classes' frequencies.",
+            evidence=evidence | {"loss_of_means": biased},
+        )
+
+
+def _offset(means: Float[Tensor, "1 L 1 1"]) -> float:
+    """How far the means of the channels lie apart; of one channel, from 0."""
+    single = means.shape[1] == 1
+    return float(means.abs().max() if single else means.std(correction=0))
+
+
+def _cost_of_means(probe: ModelProbe, means: Float[Tensor, "1 L 1 1"]) -> float:
+    """The loss of the same logits at all pixels of the batch, as a share of a uniform one's."""
+    call, ids = probe.loss_call, probe.ids
+    if call is None or ids is None:
+        return 0.0
+    everywhere = means.expand(len(ids), -1, *ids.shape[1:]).contiguous()
+    with torch.no_grad():
+        uniform = float(call(torch.zeros_like(everywhere), ids))
+        return float(call(everywhere, ids)) / uniform if uniform > 0 else 0.0
+
+
+def _listed(means: Float[Tensor, "1 L 1 1"]) -> str:
+    return ", ".join(f"{mean:.2g}" for mean in means.flatten().tolist()[:5])
 
 
 @rule("TM511", "cannot-overfit", "error")
@@ -104,8 +163,8 @@ def cannot_overfit(probe: ModelProbe, seconds: float = 5.0) -> Iterator[Finding]
         Then, if there are a loss and masks, copies are trained on a crop with Adam and learning
         rates from 1e-5 to 1e-1, twenty steps each: an error is a loss that no rate lowers by 1 %,
         though it begins above half of the uniform prediction's, or an output that stays the same at
-        all pixels with every rate, the best that can be said without an image. The first rate that
-        does better ends the test. If time runs out before, nothing is said.
+        all pixels with two rates that lower it, as what can be said without an image. The first
+        rate that does better ends the test. If time runs out before, nothing is said.
 
     False alarms:
         None known.
@@ -163,10 +222,13 @@ def _untrainable(probe: ModelProbe, seconds: float) -> Iterator[Finding]:
         if trial.losses[0] < 0.5 * float(uniform) or (trial.lowered and not trial.constant):
             return
         trials.append(trial)
+        # Weights without a gradient stay where they are at any rate: two tell enough.
+        if len(trials) == 2 and all(trial.lowered for trial in trials):
+            if all(trial.constant for trial in trials) and _has_classes(probe):
+                yield _only_constant(trials)
+            return
     start = trials[0].losses[0]
     if any(trial.lowered for trial in trials):
-        if all(trial.constant for trial in trials) and _has_classes(probe):
-            yield _only_constant(trials)
         return
     lowest = min(min(trial.losses) for trial in trials)
     yield cannot_overfit.finding(
@@ -190,12 +252,13 @@ def _has_classes(probe: ModelProbe) -> bool:
 
 def _only_constant(trials: list[_Trial]) -> Finding:
     lowest = min(min(trial.losses) for trial in trials)
+    rates = [trial.rate for trial in trials]
     return cannot_overfit.finding(
-        f"After {_STEPS} steps of Adam the output is still the same at all pixels, with every "
-        f"learning rate from {min(_RATES):g} to {max(_RATES):g}: nothing but the frequency of the "
-        "classes is learnt.",
+        f"After {_STEPS} steps of Adam the output is still the same at all pixels, with learning "
+        f"rates of {rates[0]:g} and {rates[1]:g}: nothing but the frequency of the classes is "
+        "learnt.",
         remedy="Initialise weights at random: of layers that are all 0 no layer gets a gradient.",
-        evidence={"start": trials[0].losses[0], "lowest": lowest, "rates": list(_RATES)},
+        evidence={"start": trials[0].losses[0], "lowest": lowest, "rates": rates},
     )
 
 
