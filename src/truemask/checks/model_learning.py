@@ -163,8 +163,8 @@ def cannot_overfit(probe: ModelProbe, seconds: float = 5.0) -> Iterator[Finding]
         Then, if there are a loss and masks, copies are trained on a crop with Adam and learning
         rates from 1e-5 to 1e-1, twenty steps each: an error is a loss that no rate lowers by 1 %,
         though it begins above half of the uniform prediction's, or an output that stays the same at
-        all pixels with two rates that lower it, as what can be said without an image. The first
-        rate that does better ends the test. If time runs out before, nothing is said.
+        all pixels with two rates, as what can be said without an image. The first rate that does
+        better ends the test. If time runs out before, nothing is said.
 
     False alarms:
         None known.
@@ -223,13 +223,13 @@ def _untrainable(probe: ModelProbe, seconds: float) -> Iterator[Finding]:
             return
         trials.append(trial)
         # Weights without a gradient stay where they are at any rate: two tell enough.
-        if len(trials) == 2 and all(trial.lowered for trial in trials):
-            if all(trial.constant for trial in trials) and _has_classes(probe):
+        if len(trials) == 2 and all(trial.constant for trial in trials):
+            if _has_classes(probe):
                 yield _only_constant(trials)
             return
-    start = trials[0].losses[0]
     if any(trial.lowered for trial in trials):
         return
+    start = trials[0].losses[0]
     lowest = min(min(trial.losses) for trial in trials)
     yield cannot_overfit.finding(
         f"Adam does not lower the loss of one crop in {_STEPS} steps at any learning rate from "
