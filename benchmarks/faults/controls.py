@@ -316,7 +316,7 @@ def _library_models() -> Iterator[tuple[str, Callable[[], nn.Module], dict[str, 
         import segmentation_models_pytorch as smp
     except ImportError:
         return
-    for kind in ("Unet", "FPN", "DeepLabV3Plus", "Linknet"):
+    for kind in ("Unet", "FPN", "DeepLabV3Plus", "Linknet", "PSPNet", "MAnet", "UPerNet"):
         yield (
             f"smp {kind}, resnet18",
             lambda k=kind: getattr(smp, k)("resnet18", encoder_weights=None, classes=5),

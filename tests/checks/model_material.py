@@ -89,6 +89,32 @@ class Detached(nn.Module):
         return self.head(self.body(images).detach())
 
 
+class Listed(nn.Module):
+    """Layers in a plain list, which are no parameters of the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = unet(out_channels=8)
+        self.layers = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(2)]
+        self.head = nn.Conv2d(8, CLASSES, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.body(images)
+        for layer in self.layers:
+            features = functional.relu(layer(features))
+        return self.head(features)
+
+
+class Kept:
+    """A callable, no module, that holds a layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = {"last": layer}
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return self.layer["last"](features)
+
+
 class Forgotten(nn.Module):
     """A layer that forward does not call."""
 

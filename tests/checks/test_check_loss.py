@@ -79,11 +79,51 @@ def test_no_gradient(loss: Loss, how: dict[str, Any], words: str) -> None:
             BINARY,
         ),
         (lambda z, t: 0.1 * ce(z, t) - class_dice(z.softmax(1), one_hot(t, z)), FOUR),
+        # More reward for being unsure than for being right.
+        (lambda z, t: ce(z, t) - 1.5 * entropy(z), FOUR),
+        (lambda z, t: ce(z, t) - 20 * entropy(z), FOUR),
     ],
 )
 def test_the_perfect_prediction_must_lose_least(loss: Loss, how: dict[str, Any]) -> None:
     finding = only(check_loss(loss, **how), "TM409")
     assert finding.evidence["rival"] < finding.evidence["perfect"]
+
+
+def entropy(logits: Tensor) -> Tensor:
+    return -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+
+
+def test_being_wrong_and_sure_must_not_lose_as_little_as_being_right() -> None:
+    def power_of_the_wrong_factor(logits: Tensor, target: Tensor) -> Tensor:
+        losses = nn.functional.cross_entropy(logits, target, reduction="none")
+        return ((-2 * losses).exp() * losses).mean()
+
+    finding = only(check_loss(power_of_the_wrong_factor, num_classes=4), "TM409")
+    assert "sure prediction of the class after the true one" in finding.message
+
+
+@pytest.mark.parametrize("classes", [2, 4, 19])
+def test_less_than_sure_may_be_meant(classes: int) -> None:
+    smoothed = nn.CrossEntropyLoss(label_smoothing=0.3)
+    assert loud(check_loss(smoothed, num_classes=classes)) == []
+    unsure = check_loss(lambda z, t: ce(z, t) - 0.5 * entropy(z), num_classes=classes)
+    assert loud(unsure) == []
+
+
+def test_rows_and_columns_exchanged_are_found_though_other_images_than_squares_raise() -> None:
+    finding = only(check_loss(lambda z, t: ce(z, t.transpose(1, 2)), **FOUR), "TM408")
+    assert "rows and columns exchanged" in finding.message
+
+    def of_squares(logits: Tensor, target: Tensor) -> Tensor:
+        assert logits.shape[2] == logits.shape[3]
+        return ce(logits, target)
+
+    assert loud(check_loss(of_squares, **FOUR, ignore_index=None, weight=None)) == []
+
+
+@pytest.mark.parametrize("loss", [ce, lambda z, t: class_dice(z.softmax(1), one_hot(t, z))])
+def test_many_classes(loss: Loss) -> None:
+    assert loud(check_loss(loss, num_classes=150)) == []
 
 
 def test_every_shape_of_two_classes_is_found_out() -> None:

@@ -10,6 +10,8 @@ from model_material import (
     EvenKernels,
     Forgotten,
     Global,
+    Kept,
+    Listed,
     Pooled,
     Untracked,
     ZeroBranch,
@@ -104,7 +106,18 @@ FAULTS = {
     "no running statistics": (Untracked, "TM506"),
     "maximum of the batch": (lambda: Around(before=lambda x: x / x.abs().max()), "TM506"),
     "group norm of one value": (lambda: Pooled(nn.GroupNorm(8, 8)), "TM507"),
+    "instance norm of one value": (lambda: Pooled(nn.InstanceNorm2d(8)), "TM507"),
+    "one pixel down and right": (
+        lambda: Around(
+            network=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, CLASSES, 1)),
+            after=lambda x: x.roll((1, 1), (2, 3)),
+        ),
+        "TM502",
+    ),
+    "layers in a list": (Listed, "TM505"),
+    "a layer in a mapping": (lambda: Around(after=Kept(nn.Conv2d(CLASSES, CLASSES, 1))), "TM505"),
     "global": (Global, "TM511"),
+    "everything dropped": (lambda: Around(after=lambda x: dropped(x, 1.0)), "TM511"),
     "image times zero": (lambda: Around(before=lambda x: 0 * x), "TM511"),
     "two equal channels": (
         lambda: Around(
@@ -113,6 +126,10 @@ FAULTS = {
         "TM511",
     ),
 }
+
+
+def dropped(values, share):
+    return functional.dropout(values, share)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -247,6 +264,30 @@ def test_a_layer_that_is_never_called_is_a_warning_and_a_frozen_one_a_note():
     assert (found.level, found.where) == ("note", "encoder")
 
 
+def test_layers_in_a_list_are_named_and_an_optimiser_may_hold_them():
+    model = Listed()
+    found = only(check(model), "TM505")
+    assert found.evidence["tensors"][0].startswith("layers.0.")
+    assert found.evidence["count"] == 4
+    for layer in model.layers:
+        layer.requires_grad_(False)
+    assert levels(check(model)) == set()
+    kept = Kept(nn.Conv2d(CLASSES, CLASSES, 1))
+    model = Around(after=kept)
+    assert only(check(model), "TM505").where == "after.layer.last"
+    held = [*model.parameters(), *kept.layer["last"].parameters()]
+    assert levels(check(model, optimizer=torch.optim.SGD(held, 0.1))) == set()
+    model = Listed()
+    held = [*model.parameters(), *(p for layer in model.layers for p in layer.parameters())]
+    assert levels(check(model, optimizer=torch.optim.SGD(held, 0.1))) == set()
+
+
+def test_a_gate_that_is_nearly_constant_normalises_nothing():
+    squeeze = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Hardsigmoid())
+    nn.init.zeros_(squeeze[0].weight)
+    assert levels(check(Pooled(squeeze))) == set()
+
+
 def test_what_mixes_the_samples_is_named():
     assert only(check(Untracked()), "TM506").where == "norm"
     found = only(check(Around(before=lambda x: x / x.abs().max())), "TM506")
@@ -281,6 +322,17 @@ def test_logits_that_begin_far_too_large_are_found():
     assert levels(check(unet(), loss=weighted)) == set()
 
 
+def test_a_bias_that_prefers_a_rare_class_is_found_and_one_for_the_frequent_is_not():
+    model, (images, ids) = unet(), example()
+    ids = torch.where(torch.arange(96) < 80, 0, ids)  # Class 0 has five sixths and more.
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([-4.0, 0, 0, 0]))
+        found = only(check(model, (images, ids)), "TM510")
+        assert "prefer some classes" in found.message
+        model.head.bias.copy_(torch.tensor([4.0, 0, 0, 0]))
+    assert levels(check(model, (images, ids))) == set()
+
+
 def test_a_loss_that_is_no_number_is_found():
     images, ids = example()
     images[0, 0, 20, 20] = torch.inf
@@ -298,6 +350,51 @@ def test_a_loss_that_nothing_lowers_is_found():
 
     found = check(Saturated(), overfit_seconds=10.0)
     assert ("TM511", "error") in levels(found)
+
+
+def test_weights_of_zero_learn_no_more_than_frequencies():
+    model = unet()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    found = only(check(model, overfit_seconds=60.0), "TM511")
+    assert "the same at all pixels" in found.message
+    head = unet()
+    nn.init.zeros_(head.head.weight)
+    assert levels(check(head, overfit_seconds=60.0)) == set()
+    images, ids = example()
+    ids[:] = 1  # Where there is one class, one verdict is right.
+    assert "TM511" not in {finding.code for finding in check(model, (images, ids))}
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.5, False), (0.8, False), (0.9, True), (0.99, True)])
+def test_a_dropout_that_leaves_next_to_nothing_is_named(share, said):
+    model = nn.Sequential(unet(out_channels=32), nn.Dropout(share), nn.Conv2d(32, CLASSES, 1))
+    found = [f for f in check(model) if f.code == "TM511"]
+    assert bool(found) == said
+    assert all("noise" in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(("side", "said"), [(1, False), (2, False), (8, True)])
+def test_images_that_lose_their_detail_are_found(side, said):
+    def shrunk(images):
+        return functional.interpolate(functional.avg_pool2d(images, side), images.shape[-2:])
+
+    found = [f for f in check(Around(before=shrunk)) if f.code == "TM511"]
+    assert [f.evidence["unseen_period"] for f in found] == [8] * said
+
+
+def test_shrinking_is_sound_where_nothing_in_the_masks_is_as_small():
+    images, ids = example((128, 192))
+    ids = (torch.arange(192) // 96).expand(2, 128, 192).clone()
+    model = Around(before=lambda x: functional.interpolate(functional.avg_pool2d(x, 4), (128, 192)))
+    assert "TM511" not in {finding.code for finding in check(model, (images, ids))}
+
+
+def test_masks_whose_pixels_are_scattered_are_found():
+    images, ids = example()
+    order = torch.randperm(ids[0].numel(), generator=torch.Generator().manual_seed(0))
+    scattered = ids.flatten(1)[:, order].view_as(ids)
+    assert "scattered" in only(check(unet(), (images, scattered)), "TM511").message
 
 
 def test_unusable_input_is_told_in_one_line():

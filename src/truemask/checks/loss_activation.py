@@ -72,8 +72,24 @@ def wrong_activation(probe: LossProbe) -> Iterator[Finding]:
 
 def fitting_kind(probe: LossProbe) -> Kind | None:
     """What the loss behaves soundly on; None if on nothing, what it is given comes first."""
-    kinds = (probe.kind, *(kind for kind in KINDS if kind != probe.kind))
-    return next((kind for kind in kinds if behaviour(probe.given(kind)) == "sound"), None)
+    if behaviour(probe) == "sound":
+        return probe.kind
+    others = [kind for kind in KINDS if kind != probe.kind]
+    if "probabilities" in others and _normalises(probe.given("probabilities")):
+        others.remove("probabilities")  # Whatever else is wrong with it.
+    return next((kind for kind in others if behaviour(probe.given(kind)) == "sound"), None)
+
+
+def _normalises(probe: LossProbe) -> bool:
+    """Whether a softmax makes logits of what is given: a constant for all classes is nothing."""
+    if probe.form.channels == 1:
+        return False
+    logits = probe.random(1)
+    try:
+        values = [probe.value(logits, probe.ids, added=constant) for constant in (0.0, 0.3)]
+    except Refused:
+        return False
+    return probe.same(*values)
 
 
 @lru_cache(maxsize=16)
@@ -111,7 +127,7 @@ def _blind(probe: LossProbe) -> bool:
 
     A squared difference does that to logits. Label smoothing punishes the wrong ones far more.
     """
-    right, wrong = probe.perfect, probe.curve(probe.wrong, probe.ids)
+    right, wrong = probe.perfect, probe.surely_wrong
     if len(right) < len(CONFIDENCES) or len(wrong) < len(CONFIDENCES):
         return False
     return right[-1] > 10 * abs(probe.undecided) and right[-1] > 0.9 * wrong[-1] > 0
@@ -148,7 +164,7 @@ def _varies(probe: LossProbe) -> bool:
 
 
 def _is_bounded(probe: LossProbe) -> bool:
-    wrong = probe.curve(probe.wrong, probe.ids)
+    wrong = probe.surely_wrong
     return len(wrong) == len(CONFIDENCES) and abs(wrong[-1] - wrong[-2]) < 0.1 * abs(wrong[-2])
 
 

@@ -26,7 +26,8 @@ def mixed_axes(probe: LossProbe) -> Iterator[Finding]:
     How it decides: a sound loss does not change when prediction and target are changed alike. It is
     reported where adding a constant along samples, rows or columns changes nothing, as behind a
     softmax over that axis; where the order of the samples matters; where the order of the pixels
-    matters and a perfect prediction does not lose least; where the order of the pixels matters and,
+    matters and a perfect prediction does not lose least (of squares only, where it takes no other
+    images, so that a mask turned over its diagonal is seen); where the order matters and,
     in an image of one class predicted alike everywhere, a change at one pixel changes the gradient
     of some far pixels but not of others. Differences count from 1e-9 of the loss on, 1e-5
     if it computes in float32.
@@ -68,7 +69,7 @@ def mixed_axes(probe: LossProbe) -> Iterator[Finding]:
             remedy=_RESHAPE,
             evidence={"perfect": rival.perfect, "rival": rival.loses, "rival_says": rival.says},
         )
-    elif _grouped_by_place(probe):
+    elif not probe.square and _grouped_by_place(probe):
         yield mixed_axes.finding(
             f"{probe.name} treats equal pixels of an image by their place: a change at one pixel "
             "changes the gradient of some pixels far away but not of those around these, so a "
@@ -94,10 +95,12 @@ def perfect_not_best(probe: LossProbe) -> Iterator[Finding]:
     held against one class everywhere, each pixel's wrong class, the truth moved or of another
     sample, a fifth of the pixels wrong, no decision at all, and what 30 steps along the gradient
     lead to; for images of all classes, with two pixels of a class, and of one class only. A rival
-    must lose less by 0.1 % of the difference between predictions.
+    must lose less by 0.1 % of the difference between predictions. Each pixel's wrong class, surely
+    predicted, must not even lose as little; and a prediction that gives each true class 95 % must
+    not lose more than none at all, as under a reward for being unsure.
 
     False alarms: terms that want smooth borders may like a smoother mask better; losses in which
-    neighbours matter are held against coarse rivals only.
+    neighbours matter are held against coarse rivals only. Label smoothing of 40 % and more.
 
     How to mend: compute the loss of the perfect prediction by hand; it is the least possible value,
     mostly 0.
@@ -105,7 +108,7 @@ def perfect_not_best(probe: LossProbe) -> Iterator[Finding]:
     rival = beaten_by(probe)
     if rival is not None:
         yield perfect_not_best.finding(
-            f"{probe.name} of the perfect prediction is {rival.perfect:.4g}, but {rival.says} "
+            f"{probe.name} of {rival.beats} is {rival.perfect:.4g}, but {rival.says} "
             f"loses only {rival.loses:.4g} (truth: {rival.truth}).",
             remedy="Look for a sign, a missing '1 -', or a smoothing term in only one half of a "
             "fraction: the perfect prediction must lose least.",

@@ -83,7 +83,7 @@ _LEAVE_OUT = (
 
 def _diluted(probe: LossProbe, blank: float | None) -> Iterator[Finding]:
     """Ignoring half of each image against cutting it off."""
-    if not probe.pixels_alike or probe.ignore_index is None:
+    if not probe.pixels_alike or probe.ignore_index is None or probe.square:
         return
     logits, ids = probe.random(1), probe.ids.clone()
     half = ids.shape[1] // 2

@@ -19,6 +19,9 @@ Kind = Literal["logits", "probabilities", "log-probabilities"]
 CONFIDENCES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0)
 """Logits of the true class in perfect predictions; of the other classes with the other sign."""
 
+MANY = 50
+"""Classes above which losses, many of which loop over them, are called less often."""
+
 HEIGHT, WIDTH = 16, 24
 """Large enough for windows and regions, small enough for hundreds of calls."""
 
@@ -37,6 +40,7 @@ class LossProbe:
         ignore_index: id of pixels that do not count.
         dtype: of predictions.
         name: of the loss, in messages.
+        square: whether images are as high as wide, for losses that take no others.
     """
 
     def __init__(
@@ -48,16 +52,24 @@ class LossProbe:
         ignore_index: int | None,
         dtype: torch.dtype,
         name: str,
+        square: bool = False,
     ) -> None:
         self.loss, self.form, self.kind, self.name = loss, form, kind, name
-        self.ignore_index, self.dtype = ignore_index, dtype
+        self.ignore_index, self.dtype, self.square = ignore_index, dtype, square
         self.classes = classes_of(form, ignore_index)
         self.device = _device_of(loss)
         # K is no multiple of B: a reshape that mixes samples with classes cannot go by unseen.
         self.batch = next(n for n in range(3, 99) if form.classes % n)
-        # Every class has a place of its own.
-        self.scale = math.ceil(math.sqrt(3 * len(self.classes) / (HEIGHT * WIDTH)))
+        # Every class has a place of its own; even sides, of which halves can be cut off.
+        sides = (HEIGHT, HEIGHT if square else WIDTH)
+        wider = max(1.0, math.sqrt(3 * len(self.classes) / math.prod(sides)))
+        self.height, self.width = (2 * math.ceil(side * wider / 2) for side in sides)
         self._given: dict[Kind, LossProbe] = {kind: self}
+
+    @property
+    def many(self) -> bool:
+        """Whether there are so many classes that every call is slow, and fewer must do."""
+        return len(self.classes) > MANY
 
     def given(self, kind: Kind) -> "LossProbe":
         """The same loss, given another kind of prediction."""
@@ -71,9 +83,8 @@ class LossProbe:
         return self._like(loss=loss, dtype=torch.float32, ignore_index=ignored)
 
     def _like(self, **changes: Any) -> "LossProbe":
-        same = {"kind": self.kind, "ignore_index": self.ignore_index, "dtype": self.dtype}
-        arguments = {"loss": self.loss, "form": self.form, "name": self.name, **same, **changes}
-        return LossProbe(**arguments)
+        kept = ("loss", "form", "kind", "ignore_index", "dtype", "name", "square")
+        return LossProbe(**{name: getattr(self, name) for name in kept} | changes)
 
     # What the loss says.
 
@@ -84,6 +95,7 @@ class LossProbe:
         *,
         blank: float | None = None,
         start: int = 0,
+        added: float = 0.0,
     ) -> float:
         """The loss.
 
@@ -92,12 +104,13 @@ class LossProbe:
             ids: class ids.
             blank: see `Form.truth`.
             start: of the random numbers that the loss may draw.
+            added: to everything that the loss is given.
 
         Raises:
             Refused: it raised.
         """
         with torch.no_grad():
-            return float(self._call(self.scores(logits), ids, blank, start))
+            return float(self._call(self.scores(logits) + added, ids, blank, start))
 
     def gradient(
         self,
@@ -164,7 +177,9 @@ class LossProbe:
 
     def least(self, ids: Int64[Tensor, "B H W"]) -> float:
         """The loss of a perfect prediction at its best confidence; NaN where it is no number."""
-        curve = self.curve(ids, ids)
+        return self._least(ids, self.curve(ids, ids))
+
+    def _least(self, ids: Int64[Tensor, "B H W"], curve: Sequence[float]) -> float:
         if not curve:
             return math.nan
         best = curve.index(min(curve))
@@ -176,6 +191,19 @@ class LossProbe:
         return min(curve[best], *self.curve(ids, ids, between))
 
     @cached_property
+    def best(self) -> float:
+        """The least loss of a perfect prediction of `ids`."""
+        return self._least(self.ids, self.perfect)
+
+    @cached_property
+    def nearly_sure(self) -> float:
+        """The loss of a right prediction that gives every true class 95 %."""
+        others = 1 if self.form.channels == 1 else self.form.channels - 1
+        gap = math.log(0.95 * others / 0.05)
+        confidence = gap if self.form.channels == 1 else gap / 2
+        return self.value(self.pattern(self.ids, confidence), self.ids)
+
+    @cached_property
     def perfect(self) -> list[float]:
         """Losses of perfect predictions of `ids`, of growing confidence."""
         return self.curve(self.ids, self.ids)
@@ -184,6 +212,11 @@ class LossProbe:
     def perfect_other(self) -> list[float]:
         """The same of `other_ids`."""
         return self.curve(self.other_ids, self.other_ids)
+
+    @cached_property
+    def surely_wrong(self) -> list[float]:
+        """Losses of predictions of growing confidence that are wrong at every pixel of `ids`."""
+        return self.curve(self.wrong, self.ids)
 
     @cached_property
     def undecided(self) -> float:
@@ -217,7 +250,8 @@ class LossProbe:
         cases = [(self.random(1), self.ids), (self.random(2), self.other_ids)]
         # 13 * 23 is no multiple of a usual K: a reshape that happens to keep all classes of a pixel
         # together does not there.
-        cases += [(logits[:, :, :13, :23], ids[:, :13, :23]) for logits, ids in cases[:1]]
+        width = 13 if self.square else 23
+        cases += [(logits[..., :13, :width], ids[..., :13, :width]) for logits, ids in cases[:1]]
         return all(
             self.same(self.value(logits, ids), self.value(*shuffled(logits, ids)))
             for logits, ids in cases
@@ -249,7 +283,7 @@ class LossProbe:
             scale: how much higher and wider than usual.
         """
         generator = torch.Generator().manual_seed(0)
-        height, width = HEIGHT * self.scale * scale, WIDTH * self.scale * scale
+        height, width = self.height * scale, self.width * scale
         owners = torch.tensor(
             [*self.classes, *[favoured] * math.ceil(share * max(len(self.classes), 6))]
         )

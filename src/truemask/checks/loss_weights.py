@@ -98,7 +98,8 @@ def influence(probe: LossProbe) -> Values | None:
     columns = len(probe.classes) * -(-WIDTH // len(probe.classes))
     order = torch.tensor(list(probe.classes), device=probe.device)
     # Equally many pixels of each class: losses of regions treat classes alike then.
-    ids = order.repeat(columns // len(order)).expand(probe.batch, HEIGHT, columns).contiguous()
+    rows = columns if probe.square else max(8, HEIGHT * WIDTH // columns)
+    ids = order.repeat(columns // len(order)).expand(probe.batch, rows, columns).contiguous()
     sure = _pull(probe, probe.pattern(probe.next_class(ids), _SURE), ids)
     undecided = _pull(probe, torch.zeros_like(probe.pattern(ids)), ids)
     if sure is None or undecided is None:

@@ -6,6 +6,7 @@ both sides are changed alike, and is least for the perfect prediction. Its sourc
 """
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -67,12 +68,19 @@ def check_loss(
     troubles: list[str] = []
     groups = forms(num_classes, target)
     with untouched(loss):
-        for dtype in (torch.float64, torch.float32):
+        # Some losses take squares only: those with a mask that is turned over its diagonal, too.
+        for square, dtype in product((False, True), (torch.float64, torch.float32)):
             copy = _as(copied(loss), dtype)
             for group in groups:
                 ways = [
                     LossProbe(
-                        copy, form, kind=kind, ignore_index=ignore_index, dtype=dtype, name=name
+                        copy,
+                        form,
+                        kind=kind,
+                        ignore_index=ignore_index,
+                        dtype=dtype,
+                        name=name,
+                        square=square,
                     )
                     for form in group
                 ]

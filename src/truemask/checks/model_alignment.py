@@ -10,11 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from truemask.checks.finding import Finding, Rule, rule
+from truemask.checks.model_gradients import hidden_tensors
 from truemask.checks.model_probe import ModelProbe
 
 WINDOW = 16
 """Side in pixels of the windows of the input that are followed; the grids of most strides are seen
 in all their phases within it."""
+
+SHARP = 1.5
+"""Blur in pixels below which a displacement by one counts: a decoder that ends at half of the
+resolution, whose grid lies half a pixel beside the image's, has 2.4."""
 
 CONTRAST = 2.5
 """How much more the best window of the output answers than the mean, or nothing is said."""
@@ -107,7 +112,8 @@ def shifted_output(probe: ModelProbe) -> Iterator[Finding]:
         the input lies (for convolutions without padding: in the centre; for a ratio: scaled). An
         error is a displacement by more than one pixel, where the answer is blurred by as much more
         (half a stride in a network whose output is enlarged from a coarse grid), and by twice its
-        deviation among the four windows; or channels that answer to one
+        deviation among the four windows; one by a single pixel where the answer is blurred by less
+        than 1.5 and all windows are displaced alike; or channels that answer to one
         window and not to another. Where no window stands out 2.5 times over the mean, as in
         networks that see everything at once, nothing is said.
 
@@ -174,7 +180,8 @@ def _displaced(trace: Trace) -> Iterator[Finding]:
     ]
     down, spread_down = _median_and_deviation([move[0] for move in moves])
     right, spread_right = _median_and_deviation([move[1] for move in moves])
-    allowed = 1 + max(0.0, trace.blur - 2)
+    alike = spread_down == spread_right == 0
+    allowed = 0.5 if trace.blur < SHARP and alike else 1 + max(0.0, trace.blur - 2)
     if abs(down) <= allowed + 2 * spread_down and abs(right) <= allowed + 2 * spread_right:
         return
     told = [
@@ -296,6 +303,9 @@ def averaging(probe: ModelProbe) -> nn.Module:
                     parameter.fill_(0.0 if running or kernels else 1.0)
                 else:
                     parameter.fill_(1.0 if running else 0.5)
+        for tensor in hidden_tensors(model).values():
+            if tensor.ndim > 1 and tensor.is_floating_point():
+                _average(tensor)
     return model
 
 

@@ -24,15 +24,24 @@ class Calls:
         order: names of the layers in the order of their calls, each as often as it is called.
         parametric: names of those that have parameters of their own, by their last call.
         single: name -> what layers were given that has one value for each sample and channel.
+        inside: the layers that are being called, from the outermost, with the first tensor that
+            each was given; what is left after an exception tells where it came from.
     """
 
     order: list[str] = field(default_factory=list)
     parametric: list[str] = field(default_factory=list)
     single: dict[str, Tensor] = field(default_factory=dict)
+    inside: list[tuple[str, Tensor | None]] = field(default_factory=list)
+
+    def enter(self, name: str, _: nn.Module, given: tuple[Any, ...]) -> None:
+        """Note that a call begins; a `WatchBefore`."""
+        self.inside.append((name, first_tensor(given)))
 
     def watch(self, name: str, layer: nn.Module, given: tuple[Any, ...], _: Any) -> None:
         """Note one call; a `Watch`."""
         self.order.append(name)
+        if self.inside:
+            self.inside.pop()
         if next(layer.parameters(recurse=False), None) is not None:
             if name in self.parametric:
                 self.parametric.remove(name)

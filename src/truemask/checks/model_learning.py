@@ -7,15 +7,30 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from truemask.checks.finding import Finding, Rule, rule
 from truemask.checks.model_activation import ask_loss
+from truemask.checks.model_obstacles import obstacles, same_everywhere
 from truemask.checks.model_probe import ModelProbe
-from truemask.checks.untouched import seed
 
-_TOO_HIGH = 3.0
-"""Times the loss of a uniform prediction."""
+_TOO_HIGH = 2.0
+"""Times the loss of a uniform prediction that is too much of large logits."""
+
+_FAR_TOO_HIGH = 10.0
+"""The same of any logits."""
+
+_OFFSET_TOO_HIGH = 1.5
+"""The same of the mean logits of the channels alone, where these prefer a class."""
+
+_LARGE = 2.5
+"""Standard deviation of logits within a channel; feature pyramids begin with up to 1.7."""
+
+_SMALL = 1.0
+"""The same where logits say little of the image yet."""
+
+_PREFERRED = 2.0
+"""Times that deviation by which the means of channels differ where a bias prefers a class."""
 
 _RATES = (1e-3, 1e-2, 1e-4, 1e-1, 1e-5)
 _STEPS = 20
@@ -36,9 +51,13 @@ def unexpected_initial_loss(probe: ModelProbe) -> Iterator[Finding]:
     How it decides:
         The loss of the example batch (a crop of it, in training mode) is compared with the loss
         of the same masks for logits of zero, so that class weights, ignored pixels and the kind of
-        loss are on both sides. More than three times as much is a warning, NaN or infinity an
-        error. Less is no finding: trained weights begin lower. A loss that does not take
-        logits is left alone.
+        loss are on both sides. NaN or infinity is an error. More than twice as much is a warning
+        where the logits deviate by more than 2.5 within a channel; more than ten times as much
+        always is. So is half as much again for the mean logits of the channels alone, over the
+        whole batch, where logits deviate by less than 1 within a channel and the means lie twice
+        as far apart: a bias that prefers a rare class. Less is no finding: trained weights begin
+        lower, and sound feature pyramids reach five times as much by chance. A loss that does not
+        take logits is left alone.
 
     False alarms:
         Weights that were trained for other classes.
@@ -57,10 +76,13 @@ def unexpected_initial_loss(probe: ModelProbe) -> Iterator[Finding]:
     if loss is None or uniform is None or not math.isfinite(float(uniform)):
         return
     start, reference = float(loss), float(uniform)
+    means = logits.mean((0, 2, 3), keepdim=True)
+    deviation = float((logits - means).std(correction=0))
     evidence = {
         "loss": start if math.isfinite(start) else str(start),
         "uniform": reference,
-        "logits_deviation": float(logits.std(correction=0)),
+        "logits_deviation": deviation,
+        "logits_means": means.flatten().tolist()[:50],
         "images_range": [probe.low, probe.high],
     }
     if not math.isfinite(start):
@@ -72,16 +94,51 @@ def unexpected_initial_loss(probe: ModelProbe) -> Iterator[Finding]:
             level="error",
             evidence=evidence,
         )
-    elif answer is not None and answer.expects_logits and start > _TOO_HIGH * reference > 0:
+        return
+    if answer is None or not answer.expects_logits or reference <= 0:
+        return
+    biased = _cost_of_means(probe, means)
+    if start > (_TOO_HIGH if deviation > _LARGE else _FAR_TOO_HIGH) * reference:
         yield unexpected_initial_loss.finding(
             f"The loss before training is {start:.3g}, {start / reference:.1f} times that of a "
             f"uniform prediction ({reference:.3g}): the logits have a standard deviation of "
-            f"{evidence['logits_deviation']:.3g}, for images from {probe.low:g} to "
+            f"{deviation:.3g} within a channel, for images from {probe.low:g} to "
             f"{probe.high:g}.",
             remedy="Scale the images before the model, and normalise or initialise its layers so "
             "that the first logits are small.",
             evidence=evidence,
         )
+    elif (
+        deviation < _SMALL and _offset(means) > _PREFERRED * deviation and biased > _OFFSET_TOO_HIGH
+    ):
+        yield unexpected_initial_loss.finding(
+            f"The logits begin with means that prefer some classes, {_listed(means)}, and by these "
+            f"alone the loss of the batch is {biased:.1f} times that of a uniform prediction.",
+            remedy="Begin with a bias of 0 in the last layer, or with the logarithms of the "
+            "classes' frequencies.",
+            evidence=evidence | {"loss_of_means": biased},
+        )
+
+
+def _offset(means: Float[Tensor, "1 L 1 1"]) -> float:
+    """How far the means of the channels lie apart; of one channel, from 0."""
+    single = means.shape[1] == 1
+    return float(means.abs().max() if single else means.std(correction=0))
+
+
+def _cost_of_means(probe: ModelProbe, means: Float[Tensor, "1 L 1 1"]) -> float:
+    """The loss of the same logits at all pixels of the batch, as a share of a uniform one's."""
+    call, ids = probe.loss_call, probe.ids
+    if call is None or ids is None:
+        return 0.0
+    everywhere = means.expand(len(ids), -1, *ids.shape[1:]).contiguous()
+    with torch.no_grad():
+        uniform = float(call(torch.zeros_like(everywhere), ids))
+        return float(call(everywhere, ids)) / uniform if uniform > 0 else 0.0
+
+
+def _listed(means: Float[Tensor, "1 L 1 1"]) -> str:
+    return ", ".join(f"{mean:.2g}" for mean in means.flatten().tolist()[:5])
 
 
 @rule("TM511", "cannot-overfit", "error")
@@ -91,108 +148,65 @@ def cannot_overfit(probe: ModelProbe, seconds: float = 5.0) -> Iterator[Finding]
     Why it matters:
         The cheapest test of a training is whether a few pixels can be learnt by heart. Where they
         cannot, no amount of data helps: the output does not depend on the image, or the gradient
-        ends on the way. The loss may still fall a little, as the output learns how frequent
-        classes are. In one of the five published projects it was constant for a hundred epochs.
+        ends on the way. The loss may still fall, as the output learns how frequent classes are. In
+        one of the five published projects it was constant for a hundred epochs.
 
     How it decides:
         Only what is certain is said. With noise on all parameters, so that zeros at the start do
-        not mislead: the output is the same for another image (in both modes); it is the same at
-        all pixels, where the masks are not; two logits differ by a constant everywhere.
+        not mislead: the output is the same for another image (in both modes, or in training mode
+        alone); it is the same at all pixels, where the masks are not; two logits differ by a
+        constant everywhere. A warning is given where a random layer, given the same again, puts
+        out more than 85 % noise (a dropout's share is what it drops); where a chequered pattern of
+        4 pixels and all finer ones change the output by less than 5 % of what smooth noise does,
+        and more than 5 % of the labels lie in structures as fine; and where neighbouring labels
+        agree no more than by chance.
         Then, if there are a loss and masks, copies are trained on a crop with Adam and learning
         rates from 1e-5 to 1e-1, twenty steps each: an error is a loss that no rate lowers by 1 %,
-        though it begins above half of the uniform prediction's. The first rate that does ends
-        the test. If time runs out before, nothing is said.
+        though it begins above half of the uniform prediction's, or an output that stays the same at
+        all pixels with two rates, as what can be said without an image. The first rate that does
+        better ends the test. If time runs out before, nothing is said.
 
     False alarms:
         None known.
 
     How to mend:
         Follow the image through forward: a variable that is overwritten or not used, a
-        multiplication by zero, a saturated activation on unscaled images, a `detach()`.
+        multiplication by zero, a saturated activation on unscaled images, a `detach()`, layers
+        whose weights are all 0.
     """
-    faults = list(_structural(probe))
-    yield from faults
-    if not faults and probe.loss is not None and probe.small_ids is not None:
-        yield from _untrainable(probe, seconds)
-
-
-def _structural(probe: ModelProbe) -> Iterator[Finding]:
-    if probe.main is None or not probe.main.tensor.is_floating_point():
-        return
-    first, second = _shaken_outputs(probe, training=False)
-    where = probe.main.place
-    scale = float(first.abs().max())
-    if not math.isfinite(scale):
-        return
-    if _same(first, second, scale):
-        again = _shaken_outputs(probe, training=True)
-        if _same(*again, float(again[0].abs().max())):
-            yield cannot_overfit.finding(
-                "The output does not depend on the image: another image gives the same output.",
-                remedy="Look in forward for a variable that is not used, is overwritten or is "
-                "multiplied by zero.",
-                where=where,
-                evidence={"change": float((first - second).abs().max()), "largest": scale},
-            )
-        return
-    both = torch.cat([first, second]).double()
-    spread = (both - both.mean((2, 3), keepdim=True)).abs().amax((0, 2, 3))
-    if both.shape[2] * both.shape[3] > 1 and float(spread.max()) <= 1e-6 * scale:
+    found = list(obstacles(probe))
+    where = probe.main.place if probe.main is not None else ""
+    for obstacle in found:
         yield cannot_overfit.finding(
-            "The output is the same at all pixels of an image: it is a verdict on the image, not a "
-            "mask.",
-            remedy="Keep the height and width of the features: no global pooling before the head.",
+            obstacle.message,
+            remedy=obstacle.remedy,
             where=where,
-            evidence={"spread": float(spread.max()), "largest": scale},
+            level=obstacle.level,
+            evidence=obstacle.evidence,
         )
-        return
-    yield from _tied(both, where)
-
-
-def _shaken_outputs(
-    probe: ModelProbe, *, training: bool
-) -> tuple[Float[Tensor, "B L H W"], Float[Tensor, "B L H W"]]:
-    """Outputs for the crop and for noise."""
-    model = probe.independent(probe.shaken)
-    if training:
-        for module, mode in zip(model.modules(), probe.modes.values(), strict=True):
-            module.training = mode
-    with torch.no_grad():
-        first = probe.predict(probe.small, model=model)
-        second = probe.predict(probe.random_like(probe.small, start=9), model=model)
-    return first, second
-
-
-def _same(first: Tensor, second: Tensor, scale: float) -> bool:
-    return float((first - second).abs().max()) <= 1e-6 * scale
-
-
-def _tied(outputs: Float[Tensor, "B L H W"], where: str) -> Iterator[Finding]:
-    """Pairs of channels whose difference is the same everywhere."""
-    channels = outputs.transpose(0, 1).flatten(1)
-    channels = channels[:, :: max(channels.shape[1] // 2000, 1)]
-    centred = channels - channels.mean(1, keepdim=True)
-    scale = float(centred.abs().max())
-    distances = torch.cdist(centred, centred, p=math.inf)
-    tied = (distances <= 1e-6 * scale).triu(1).nonzero().tolist()
-    if not tied or scale == 0:
-        return
-    pairs = ", ".join(f"{a} and {b}" for a, b in tied[:5])
-    yield cannot_overfit.finding(
-        f"The outputs of the channels {pairs} differ by the same amount at every pixel: the model "
-        "cannot tell these classes apart.",
-        remedy="Give each class weights of its own in the last layer.",
-        where=where,
-        evidence={"channels": tied[:50]},
-    )
+    blocked = any(obstacle.level == "error" for obstacle in found)
+    if not blocked and probe.loss is not None and probe.small_ids is not None:
+        yield from _untrainable(probe, seconds)
 
 
 @dataclass
 class _Trial:
-    """One short training: the rate, and the losses of its steps."""
+    """One short training.
+
+    Attributes:
+        rate: of learning.
+        losses: of its steps.
+        constant: whether the output is still the same at all pixels of an image.
+    """
 
     rate: float
     losses: list[float]
+    constant: bool = False
+
+    @property
+    def lowered(self) -> bool:
+        """Whether the loss has fallen clearly."""
+        return min(self.losses) < self.losses[0] - _MOVED * abs(self.losses[0])
 
 
 def _untrainable(probe: ModelProbe, seconds: float) -> Iterator[Finding]:
@@ -205,10 +219,16 @@ def _untrainable(probe: ModelProbe, seconds: float) -> Iterator[Finding]:
         trial = _train(probe, rate, end=end)
         if trial is None or len(trial.losses) <= _STEPS or not math.isfinite(trial.losses[0]):
             return
-        start = trial.losses[0]
-        if start < 0.5 * float(uniform) or min(trial.losses) < start - _MOVED * abs(start):
+        if trial.losses[0] < 0.5 * float(uniform) or (trial.lowered and not trial.constant):
             return
         trials.append(trial)
+        # Weights without a gradient stay where they are at any rate: two tell enough.
+        if len(trials) == 2 and all(trial.constant for trial in trials):
+            if _has_classes(probe):
+                yield _only_constant(trials)
+            return
+    if any(trial.lowered for trial in trials):
+        return
     start = trials[0].losses[0]
     lowest = min(min(trial.losses) for trial in trials)
     yield cannot_overfit.finding(
@@ -221,6 +241,27 @@ def _untrainable(probe: ModelProbe, seconds: float) -> Iterator[Finding]:
     )
 
 
+def _has_classes(probe: ModelProbe) -> bool:
+    """Whether the crop shows more than one class, so that one verdict for all pixels is wrong."""
+    ids = probe.small_ids
+    if ids is None:
+        return False
+    counts = ids[(ids >= 0) & (ids < probe.num_classes)].bincount()
+    return int((counts > 0).sum()) > 1
+
+
+def _only_constant(trials: list[_Trial]) -> Finding:
+    lowest = min(min(trial.losses) for trial in trials)
+    rates = [trial.rate for trial in trials]
+    return cannot_overfit.finding(
+        f"After {_STEPS} steps of Adam the output is still the same at all pixels, with learning "
+        f"rates of {rates[0]:g} and {rates[1]:g}: nothing but the frequency of the classes is "
+        "learnt.",
+        remedy="Initialise weights at random: of layers that are all 0 no layer gets a gradient.",
+        evidence={"start": trials[0].losses[0], "lowest": lowest, "rates": rates},
+    )
+
+
 def _train(probe: ModelProbe, rate: float, *, end: float) -> _Trial | None:
     """Train a copy; stops as soon as the loss has fallen, or time is out."""
     model = probe.independent()
@@ -230,21 +271,18 @@ def _train(probe: ModelProbe, rate: float, *, end: float) -> _Trial | None:
     optimizer = torch.optim.Adam(parameters, lr=rate)
     trial = _Trial(rate, [])
     for _ in range(_STEPS + 1):
-        loss = _loss_of(probe, model)
+        prediction = probe.predict(probe.small, model=model)
+        loss = probe.initial(prediction)
         if loss is None or not loss.requires_grad:
             return None
         trial.losses.append(float(loss.detach()))
-        if time.monotonic() > end or trial.losses[-1] < (1 - _MOVED) * trial.losses[0]:
+        trial.constant = same_everywhere(prediction.detach())
+        if time.monotonic() > end or (trial.lowered and not trial.constant):
             break
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return trial
-
-
-def _loss_of(probe: ModelProbe, model: nn.Module) -> Tensor | None:
-    seed(0)
-    return probe.initial(probe.predict(probe.small, model=model))
 
 
 RULES: tuple[Rule, ...] = (unexpected_initial_loss, cannot_overfit)

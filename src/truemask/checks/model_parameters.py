@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from truemask.checks.finding import Finding, Rule, rule
-from truemask.checks.model_gradients import gradients
+from truemask.checks.model_gradients import gradients, hidden_tensors, leaves
 from truemask.checks.model_probe import ModelProbe
 
 
@@ -30,8 +30,9 @@ def untrained_parameters(probe: ModelProbe, optimizers: Sequence[Any] = ()) -> I
         warning where they belong to no part of the model that is used otherwise, else a note:
         libraries leave such behind where they do not use the last stage of an encoder. Every
         trainable parameter must be among those of the optimisers, by identity: if not, it is an
-        error; held twice is an error too. Parameters that are frozen (`requires_grad=False`) are a
-        note.
+        error; held twice is an error too. Tensors that the gradient of the output reaches but that
+        are no parameters of the model are an error too: layers in a plain list or dict. Parameters
+        that are frozen (`requires_grad=False`) are a note.
 
     False alarms:
         Parts that are trained by a second optimiser: give all, as a list.
@@ -39,11 +40,12 @@ def untrained_parameters(probe: ModelProbe, optimizers: Sequence[Any] = ()) -> I
     How to mend:
         Call the layer, or delete it; remove `detach()`, `.data` and `torch.no_grad()` from
         forward; build the optimiser from `model.parameters()` after the model has its last form
-        and place.
+        and place; keep layers in `nn.ModuleList` and `nn.ModuleDict`.
     """
     yield from _without_gradient(probe)
     if optimizers:
         yield from _not_held(probe, optimizers)
+    yield from _unregistered(probe, optimizers)
 
 
 def _without_gradient(probe: ModelProbe) -> Iterator[Finding]:
@@ -98,13 +100,45 @@ def _without_gradient(probe: ModelProbe) -> Iterator[Finding]:
         )
 
 
-def _not_held(probe: ModelProbe, optimizers: Sequence[Any]) -> Iterator[Finding]:
-    held: Counter[int] = Counter(
+def _unregistered(probe: ModelProbe, optimizers: Sequence[Any]) -> Iterator[Finding]:
+    model = probe.independent()
+    reached = leaves(probe.predict(probe.small, model=model))
+    registered = {id(parameter) for parameter in model.parameters()}
+    names = {id(tensor): name for name, tensor in hidden_tensors(model).items()}
+    own, held = hidden_tensors(probe.original), _held(optimizers)
+    found: dict[str, Tensor] = {}
+    for tensor in reversed(reached):
+        name = names.get(id(tensor), "")
+        if id(tensor) not in registered and id(own.get(name, tensor)) not in held:
+            found[name or f"a tensor of the shape {tuple(tensor.shape)}"] = tensor
+    if found:
+        yield untrained_parameters.finding(
+            f"{len(found)} tensors ({_some(list(found))}) are used and want a gradient, but are no "
+            "parameters of the model: model.parameters() does not list them, so that no optimiser "
+            "trains them, and neither .to() nor a checkpoint takes them along.",
+            remedy="Keep layers in nn.ModuleList or nn.ModuleDict and tensors as nn.Parameter; set "
+            "requires_grad_(False) where they are not to be trained.",
+            where=_common(list(found)),
+            evidence={
+                "tensors": list(found)[:50],
+                "count": len(found),
+                "values": sum(tensor.numel() for tensor in found.values()),
+            },
+        )
+
+
+def _held(optimizers: Sequence[Any]) -> Counter[int]:
+    """How often the optimisers hold each parameter, by its identity."""
+    return Counter(
         id(parameter)
         for optimizer in optimizers
         for group in optimizer.param_groups
         for parameter in group["params"]
     )
+
+
+def _not_held(probe: ModelProbe, optimizers: Sequence[Any]) -> Iterator[Finding]:
+    held = _held(optimizers)
     own = dict(probe.original.named_parameters())
     trained = {name: parameter for name, parameter in own.items() if parameter.requires_grad}
     missing = [name for name, parameter in trained.items() if id(parameter) not in held]

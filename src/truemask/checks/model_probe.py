@@ -1,9 +1,7 @@
 """A model to be probed: a copy of it, the batch it is tried with, and the shape of its output."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +13,16 @@ from torch.nn import functional
 from truemask.checks.batches import Batch, class_ids
 from truemask.checks.loss_forms import Form, forms
 from truemask.checks.loss_probe import number_of
+from truemask.checks.model_copies import (
+    SingleValue,
+    first_line,
+    independent_copy,
+    is_single_value,
+    settle,
+    to_single,
+    unwrapped,
+)
+from truemask.checks.model_geometry import Geometry, geometry_of, window_of_most_classes
 from truemask.checks.model_gradients import Gradients, gradients
 from truemask.checks.model_layers import Calls, watching
 from truemask.checks.model_outputs import Output, main_output, tensors_in
@@ -24,22 +32,6 @@ from truemask.errors import UsageError
 SMALL = ((64, 96), (128, 160), (192, 256), (256, 320))
 """Sizes of crops to probe with, the first that a model takes: no square, so that a turned output
 shows, and multiples of 32, the stride of most networks."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How the size of the output follows from that of the input.
-
-    Attributes:
-        kind: "same"; "valid", smaller by the same margin for every size, as convolutions without
-            padding make it; "scaled", a constant ratio; "other".
-        margin: pixels that the output lacks on each side.
-        ratio: of the output's size to the input's.
-    """
-
-    kind: str
-    margin: tuple[int, int] = (0, 0)
-    ratio: float = 1.0
 
 
 class ModelProbe:
@@ -71,11 +63,11 @@ class ModelProbe:
         loss: Callable[..., Any] | None,
         ignore_index: int,
     ) -> None:
-        self.original = _unwrapped(model)
+        self.original = unwrapped(model)
         self.model = independent_copy(self.original)
         if not self.original.training:
             self.model.train()
-        _to_single(self.model)
+        to_single(self.model)
         self.modes = {module: module.training for module in self.model.modules()}
         self.num_classes, self.channels = num_classes, tuple(channels)
         self.ignore_index = ignore_index
@@ -109,10 +101,22 @@ class ModelProbe:
             return list(tensors_in((self.model if model is None else model)(images)))
 
     def predict(
-        self, images: Shaped[Tensor, "B C H W"], *, training: bool = False, model: Any = None
+        self,
+        images: Shaped[Tensor, "B C H W"],
+        *,
+        training: bool = False,
+        model: Any = None,
+        start: int = 0,
     ) -> Float[Tensor, "B L H W"]:
-        """The main output. A `model` is used as it is, and in the mode that it is in."""
-        seed(0)
+        """The main output. A `model` is used as it is, and in the mode that it is in.
+
+        Args:
+            images: a batch.
+            training: whether the copy is in training mode; without a `model`.
+            model: instead of the copy.
+            start: of the random numbers that a `model` may draw.
+        """
+        seed(start)
         if model is not None:
             return self.main_of(list(tensors_in(model(images))), images)
         return self.main_of(self.outputs(images, training=training), images)
@@ -170,17 +174,21 @@ class ModelProbe:
 
         Raises:
             UsageError: the model does not take it.
+            SingleValue: it does not because a layer would normalise one value.
         """
         calls = Calls()
         try:
-            with torch.no_grad(), watching(self.model, calls.watch):
+            with torch.no_grad(), watching(self.model, calls.watch, before=calls.enter):
                 return self.outputs(self.images), calls
         except UsageError:
             raise
         except Exception as error:
+            if calls.inside and is_single_value(error):
+                layer, given = calls.inside[-1]
+                raise SingleValue(layer, () if given is None else tuple(given.shape)) from error
             raise UsageError(
                 f"the model does not take the example batch, images of the shape "
-                f"{tuple(self.images.shape)} and dtype {self.images.dtype}: {_first_line(error)}"
+                f"{tuple(self.images.shape)} and dtype {self.images.dtype}: {first_line(error)}"
             ) from error
 
     @cached_property
@@ -215,32 +223,11 @@ class ModelProbe:
         for rows, columns in SMALL:
             if rows > height or columns > width or (rows, columns) == (height, width):
                 continue
-            place = self._most_classes(ids, rows, columns)
+            place = window_of_most_classes(ids, (height, width), (rows, columns), self.num_classes)
             crop = images[(..., *place)].contiguous()
             if self._takes(crop):
                 return crop, None if ids is None else ids[(..., *place)].contiguous()
         return images.contiguous(), ids
-
-    def _most_classes(
-        self, ids: Int64[Tensor, "B H W"] | None, rows: int, columns: int
-    ) -> tuple[slice, slice]:
-        """Of windows half a window apart, the one whose classes are most evenly shared."""
-        height, width = self.size
-        places = [
-            (slice(top, top + rows), slice(left, left + columns))
-            for top in range(0, height - rows + 1, max(rows // 2, 1))
-            for left in range(0, width - columns + 1, max(columns // 2, 1))
-        ]
-        if ids is None:
-            return places[0]
-
-        def evenness(place: tuple[slice, slice]) -> float:
-            inside = ids[(..., *place)]
-            inside = inside[(inside >= 0) & (inside < self.num_classes)]
-            shares = inside.bincount().double() / max(ids.numel(), 1)
-            return float(torch.special.entr(shares).sum())
-
-        return max(places, key=evenness)
 
     def _varied(self) -> Shaped[Tensor, "B C H W"]:
         if bool((self.images != self.images.flatten()[0]).any()):
@@ -271,7 +258,7 @@ class ModelProbe:
         if self.small.shape[-2:] != self.images.shape[-2:]:
             after = tuple(self.small_output.shape[-2:])
             seen.append((tuple(self.small.shape[-2:]), after))
-        return _geometry(seen)
+        return geometry_of(seen)
 
     # What it is given.
 
@@ -405,107 +392,9 @@ def _caller(loss: Callable[..., Any], form: Form) -> Callable[[Tensor, Tensor], 
     )
 
 
-def settle(model: nn.Module, call: Callable[[], Any]) -> None:
-    """Give all modules with running statistics those of one call."""
-    momenta = {
-        module: module.momentum
-        for module in model.modules()
-        if isinstance(getattr(module, "running_var", None), Tensor) and hasattr(module, "momentum")
-    }
-    for module in momenta:
-        module.momentum = 1.0  # type: ignore[assignment]
-    try:
-        with torch.no_grad():
-            call()
-    except ValueError:  # A batch norm over one value, which is a finding of its own.
-        pass
-    finally:
-        for module, momentum in momenta.items():
-            module.momentum = momentum
-
-
-def independent_copy(model: nn.Module) -> nn.Module:
-    """A deep copy that shares no tensor with the model, and has no gradients.
-
-    Tensors with a history, such as attention maps that a module keeps for pictures, cannot be
-    copied by Python; they lose their history.
-
-    Raises:
-        UsageError: it cannot be copied.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            held = value.values() if isinstance(value, dict) else value
-            for tensor in held if isinstance(value, dict | list | tuple) else [value]:
-                if isinstance(tensor, Tensor) and not tensor.is_leaf:
-                    memo[id(tensor)] = tensor.detach().clone()
-    try:
-        twin = copy.deepcopy(model, memo)
-    except Exception as error:
-        raise UsageError(
-            f"{type(model).__name__} cannot be copied, and a model is probed by changing a copy "
-            f"({_first_line(error)}): keep what cannot be copied outside of the module"
-        ) from error
-    twin.zero_grad(set_to_none=True)
-    return twin
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Without what compiles it or spreads it over devices."""
-    for attribute in ("_orig_mod", "module"):
-        inner = getattr(model, attribute, None)
-        if isinstance(inner, nn.Module) and (
-            attribute == "_orig_mod"
-            or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
-        ):
-            return _unwrapped(inner)
-    return model
-
-
-def _to_single(model: nn.Module) -> None:
-    halves = (torch.half, torch.bfloat16)
-    if any(tensor.dtype in halves for tensor in (*model.parameters(), *model.buffers())):
-        model.float()
-
-
 def _range_of(images: Shaped[Tensor, "B C H W"]) -> tuple[float, float]:
     """The lowest and the highest value; of constant images, a range around it."""
     low, high = (float(value) for value in images.detach().aminmax())
     if high > low:
         return low, high
     return (0.0, 255.0) if images.dtype == torch.uint8 else (low - 1, high + 1)
-
-
-def _geometry(seen: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> Geometry:
-    """Args: sizes of inputs, each with that of its output."""
-    if all(before == after for before, after in seen):
-        return Geometry("same")
-    margins = {
-        (rows - out_rows, columns - out_columns)
-        for (rows, columns), (out_rows, out_columns) in seen
-    }
-    rows, columns = next(iter(margins))
-    if len(margins) == 1 and rows == columns and rows > 0 and rows % 2 == 0:
-        return Geometry("valid", margin=(rows // 2, columns // 2))
-    ratio = _ratio(seen[0][0][0], seen[0][1][0])
-    if ratio is None or any(
-        _ratio(before, after) != ratio
-        for sizes in seen
-        for before, after in zip(*sizes, strict=True)
-    ):
-        return Geometry("other")
-    return Geometry("scaled", ratio=ratio)
-
-
-def _ratio(before: int, after: int) -> float | None:
-    """The output's share of the input's side, 1/n (rounded up) or n."""
-    if after >= before:
-        return float(after // before) if after % before == 0 else None
-    factor = round(before / after)
-    return 1 / factor if after in (before // factor, -(-before // factor)) else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from truemask.checks.finding import Finding, Rule, rule
+from truemask.checks.model_copies import SingleValue, is_single_value, settle
 from truemask.checks.model_layers import first_tensor, watching
-from truemask.checks.model_probe import ModelProbe, settle
+from truemask.checks.model_probe import ModelProbe
 from truemask.checks.untouched import seed
 
 _CONSEQUENCE = 0.1
@@ -243,9 +244,10 @@ def single_value_normalisation(probe: ModelProbe) -> Iterator[Finding]:
 
     How it decides:
         Layers that were given one value for each sample and channel are called again in training
-        mode, alone, with the batch's values, their negative, and noise. A layer whose output has
-        the shape of its input, and is the same for all three whatever its weights, or that
-        PyTorch refuses for this reason, is reported.
+        mode, alone, with the batch's values, their negative, and noise of up to thirty times their
+        size. A layer whose output has the shape of its input, and is the same for all whatever its
+        weights, or that PyTorch refuses for this reason, is reported. Where PyTorch refuses it in
+        evaluation mode too, nothing else can be asked of the model.
 
     False alarms:
         The example batch is smaller than those of training: give one of the size that is trained.
@@ -276,23 +278,34 @@ def single_value_normalisation(probe: ModelProbe) -> Iterator[Finding]:
         )
 
 
+def refused_normalisation(probe: ModelProbe, refusal: SingleValue) -> Finding:
+    """TM507 of a model that PyTorch refuses to call, in evaluation mode too."""
+    height, width = probe.size
+    return single_value_normalisation.finding(
+        f"{refusal.layer} gets one value to normalise, its input has the shape {refusal.shape} for "
+        f"images of {height}x{width}: PyTorch refuses it, in evaluation mode too.",
+        remedy="Use larger images or fewer levels, or leave out this normalisation.",
+        where=refusal.layer,
+        evidence={"input": list(refusal.shape), "batch": list(probe.images.shape)},
+    )
+
+
 def _is_constant(layer: nn.Module, values: Tensor) -> bool | None:
     """False: the layer puts out the same for all inputs; True: it refuses to; None: neither."""
     generator = torch.Generator().manual_seed(0)
     scale = float(values.double().std(correction=0)) or 1.0
-    noise = torch.randn(values.shape, generator=generator).to(values) * scale
+    # Large, too: a hard sigmoid hardly moves for small values, a normalisation not for any.
+    noise = torch.randn(values.shape, generator=generator).to(values) * max(scale, 1.0)
     outputs: list[Tensor] = []
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
-        for given in (values, -values, noise, 3 * noise):
+        for given in (values, -values, noise, 30 * noise):
             seed(0)
             try:
                 outputs.append(layer(given.clone()))  # It may write into what it is given.
-            except ValueError as error:
-                return True if str(error).startswith("Expected more than 1") else None
-            except Exception:  # A layer that is not called with a tensor alone.
-                return None
+            except Exception as error:  # A layer that is not called with a tensor alone.
+                return True if is_single_value(error) else None
             if not isinstance(outputs[-1], Tensor) or outputs[-1].shape != values.shape:
                 return None
     size = float(outputs[0].abs().max())

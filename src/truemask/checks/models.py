@@ -18,11 +18,13 @@ from truemask.checks.batches import read_batch
 from truemask.checks.finding import Finding, Rule, worst_first
 from truemask.checks.model_activation import double_activation
 from truemask.checks.model_alignment import shifted_output
+from truemask.checks.model_copies import SingleValue
 from truemask.checks.model_field import small_receptive_field
 from truemask.checks.model_learning import cannot_overfit, unexpected_initial_loss
 from truemask.checks.model_parameters import bias_before_normalisation, untrained_parameters
 from truemask.checks.model_probe import ModelProbe
 from truemask.checks.model_samples import (
+    refused_normalisation,
     samples_influence_each_other,
     shared_state,
     single_value_normalisation,
@@ -82,7 +84,10 @@ def check_model(
             loss=loss,
             ignore_index=ignore_index,
         )
-        found = list(wrong_output_shape(probe))
+        try:
+            found = list(wrong_output_shape(probe))
+        except SingleValue as refusal:
+            return [refused_normalisation(probe, refusal)]
         if probe.main is not None and probe.main.tensor.is_floating_point():
             found += _probe(probe, _listed(optimizer), structure_size, overfit_seconds)
         return worst_first(found)
