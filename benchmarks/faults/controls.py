@@ -103,7 +103,8 @@ def _datasets() -> Iterator[Control]:
     others: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("camvid", PilPairs), ("driving", TensorPairs), ("carvana", DictPairs),
         ("crackforest", lambda pairs: FloatMaskPairs(pairs, normalize=True)),
-        ("cityscapes", Normalized),
+        ("cityscapes", Normalized), ("camvid", V2Pairs), ("driving", V2Pairs),
+        ("cityscapes", V2Pairs),
     )  # fmt: skip
     for name, style in others:
         if name in available():
