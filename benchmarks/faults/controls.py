@@ -39,9 +39,9 @@ REAL = {
     "hard example mining, a quarter of all pixels": ("TM406",),
 }
 """What is true of a control: CamVid's validation clip lies inside a drive of its training part, and
-shows bicyclists in all of its frames, where half of the training frames do (with its names it counts
-as the one clip that it is); a quarter of all pixels is more of those that count where others are
-ignored."""
+shows bicyclists in all of its frames, where half of the training frames do (where its numbers are
+known it counts as the one clip that it is); a quarter of all pixels is more of those that count
+where others are ignored."""
 
 PLAIN_LOSS = {"crackforest", "bsds500", "edges"}
 """Few positives: sound where no loss, or a weighted one, is declared."""
