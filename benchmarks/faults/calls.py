@@ -75,11 +75,27 @@ def check_all(parts: Mapping[str, Any] | Path, material: Material, **options: An
 
 
 def check_batches(
-    loader: Any, material: Material, *, compare: bool = False, **options: Any
+    loader: Any,
+    material: Material,
+    *,
+    compare: bool = False,
+    normalization: tuple[list[float], list[float]] | None = None,
+    **options: Any,
 ) -> Check:
-    """`check_loader`, beside the dataset's own samples where these are at hand."""
+    """`check_loader`, beside the dataset's own samples where these are at hand.
+
+    Args:
+        loader: gives batches.
+        material: what they are made of.
+        compare: whether the dataset's own samples are given too.
+        normalization: mean and standard deviation as declared; None to declare nothing.
+        options: of `check_loader`.
+    """
     if compare:
         options["dataset"] = STYLES[material.name](material.train)
+    if normalization is not None:
+        mean, std = normalization
+        options["normalization"] = {"mean": mean, "std": std}
 
     def check() -> list[Any]:
         from truemask.checks.loaders import check_loader

@@ -136,10 +136,12 @@ def _camvid() -> Material:
 
 
 def _crackforest() -> Material:
+    """Without image 042, whose published mask shows cracks that are not in the photograph."""
     train, validation = (
         tuple(_real_pairs(REAL / "crackforest" / part, "masks", np.array))
         for part in ("train", "val")
     )
+    train = tuple(pair for pair in train if pair.name != "042")
     return Material(
         name="crackforest", train=train, validation=validation, classes=("background", "crack")
     )
@@ -212,7 +214,10 @@ def _edges() -> Material:
 
 
 def _driving() -> Material:
-    """BDD100K: five classes are kept, all others are ignored."""
+    """BDD100K: five classes are kept, all others are ignored.
+
+    The miniature mislabels the road in some images, as published; these are left out.
+    """
     kept = {0: 0, 2: 1, 8: 2, 10: 3, 13: 4}
     table = np.full(256, IGNORED, np.uint8)
     table[list(kept)] = list(kept.values())
@@ -222,7 +227,8 @@ def _driving() -> Material:
 
     parts = bdd100k(miniature("bdd100k"))
     train, validation = (
-        tuple(map(keep, _pairs_of(parts[part], 100))) for part in ("train", "validation")
+        tuple(pair for pair in map(keep, _pairs_of(parts[part], 100)) if (pair.mask == 0).any())
+        for part in ("train", "validation")
     )
     classes = ("road", "building", "vegetation", "sky", "car")
     return Material(name="driving", train=train, validation=validation, classes=classes)

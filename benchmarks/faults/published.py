@@ -221,7 +221,7 @@ def _textures() -> Iterator[Published]:
         prepare=momentum)  # fmt: skip
     yield Published(project="textures", name="precision and IoU are pixel agreement",
         codes=("TM612",), prepare=lambda: check_of_metric(
-            metrics.clipped_agreement, num_classes=2, ignore_index=None))  # fmt: skip
+            metrics.clipped_agreement, num_classes=2, ignore_index=None, claims="iou"))  # fmt: skip
 
     def one_norm() -> Check:
         images, masks = scenes(classes=2)

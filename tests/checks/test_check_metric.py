@@ -73,6 +73,41 @@ class CountsTwice(Total):
         return float(mean_over_classes(self.scores(self.counts + self.last)))
 
 
+class SkipsSmaller(Total):
+    size = 0
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        self.size = self.size or len(prediction)
+        if len(prediction) == self.size:
+            super().update(prediction, target)
+
+
+class FirstImages(Total):
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        super().update(prediction[:1], target[:1])
+
+
+class OnePixelAnImage(Total):
+    """Flattened labels, indexed as if they were images."""
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        count = len(prediction)
+        super().update(prediction.reshape(-1)[None, :count], target.reshape(-1)[None, :count])
+
+
+class RunningMean(MeanOfBatches):
+    def compute(self) -> float:
+        value = self.figures[0]
+        for figure in self.figures[1:]:
+            value = (value + figure) / 2
+        return value
+
+
+class NanWhereAbsent(Total):
+    def compute(self) -> float:
+        return float(self.scores(self.counts).mean())
+
+
 def of_ids(prediction: Tensor, target: Tensor, *, absent: float = np.nan) -> float:
     counts = confusion_matrices(target, prediction, num_classes=4).sum(0).numpy()
     return float(np.nanmean(np.nan_to_num(iou(counts), nan=absent)))
@@ -111,13 +146,18 @@ def test_nothing_is_said_of_a_sound_metric(metric: Any, how: dict[str, Any]) -> 
 
 
 def test_a_mean_of_batch_means() -> None:
-    assert ("TM608", "error") in found(MeanOfBatches(), num_classes=4, claims="iou")
+    for metric in (MeanOfBatches(), RunningMean()):
+        assert found(metric, num_classes=4, claims="iou") == [("TM608", "error")]
 
 
 @pytest.mark.parametrize("metric", [per_image, MeanIoU(4, input_format="index", per_class=False)])
 def test_a_mean_over_images(metric: Any) -> None:
     (finding,) = check_metric(metric, num_classes=4, claims="iou")
     assert (finding.code, finding.level) == ("TM608", "warning")
+
+
+def test_a_mean_over_images_that_claims_nothing_is_a_note() -> None:
+    assert found(lambda p, t: per_image(p, t), num_classes=4) == [("TM608", "note")]
 
 
 def test_ignored_pixels() -> None:
@@ -136,9 +176,27 @@ def test_an_absent_class(value: float) -> None:
     assert finding.evidence["counts_as"] == f"{value:.0f}"
 
 
-@pytest.mark.parametrize("metric", [NeverReset(), LastOnly(), CountsTwice()])
+def test_an_absent_class_that_makes_the_mean_no_number() -> None:
+    (finding,) = check_metric(NanWhereAbsent(), num_classes=4, claims="iou")
+    assert (finding.code, finding.evidence["figure"]) == ("TM610", "nan")
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        NeverReset(),
+        LastOnly(),
+        CountsTwice(),
+        SkipsSmaller(),
+        FirstImages(),
+        OnePixelAnImage(),
+        lambda p, t: of_ids(p[1:], t[1:]),
+    ],
+)
 def test_images_counted_wrongly(metric: Any) -> None:
-    assert ("TM611", "error") in found(metric, num_classes=4, claims="iou")
+    """By this name alone: not as a mean of means, nor as ignored pixels that count."""
+    said = found(metric, num_classes=4, ignore_index=255, claims="iou")
+    assert set(said) == {("TM611", "error")}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +205,12 @@ def test_images_counted_wrongly(metric: Any) -> None:
         (agreement, "iou", "pixel accuracy"),
         (Total(scores=dice), "iou", "dice"),
         (of_ids, "dice", "iou"),
+        (lambda p, t: 2 * (p == t).sum() / (p.numel() + t.numel()), "dice", "pixel accuracy"),
+        (
+            lambda p, t: (p == t).sum() / (2 * p.numel() - (p == t).sum()),
+            "iou",
+            "the iou of all classes pooled, a form of accuracy",
+        ),
     ],
 )
 def test_another_score_under_its_name(metric: Any, claims: str, truly: str) -> None:

@@ -133,6 +133,22 @@ def test_ids_beyond_the_classes_and_ignored_ones_do_not_count() -> None:
     assert named <= {"a", "b", "c"}
 
 
+def test_a_part_of_class_ids_beside_one_of_files_has_the_same_classes(
+    sound: dict[str, list], tmp_path: Path
+) -> None:
+    """As in a training, whose training part is cached as class ids: 255 is no other class."""
+    halves = {
+        part: [(image, (mask > 0).astype(np.uint8)) for image, mask in pairs]
+        for part, pairs in sound.items()
+    }
+    for part, pairs in halves.items():
+        _write(tmp_path, part, [(image, 255 * mask) for image, mask in pairs], part[0])
+    read = folder(tmp_path)
+    parts = {"train": _Torch(halves["train"]), "val": read["validation"]}
+    names = read["validation"].labels.names
+    assert "TM204" not in _codes(parts, num_classes=2, class_names=names)
+
+
 def test_no_parts_and_no_samples_are_refused() -> None:
     with pytest.raises(UsageError, match="no parts"):
         check_dataset({})

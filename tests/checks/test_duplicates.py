@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from part_material import DATA, album, altered, opened, photos, randomly_altered, scene
 
-from truemask.checks.albums import Album, compare
+from truemask.checks.albums import Album, compare, look_alikes
 from truemask.checks.duplicates import RULES
 from truemask.checks.finding import Finding
 from truemask.checks.sharing import Shared
@@ -119,6 +119,42 @@ def test_frames_of_a_video_that_was_split_at_random_are_neighbours() -> None:
 def test_a_video_that_is_cut_in_two_is_sound() -> None:
     frames, names = _drive(120, seed=6, step=12), [f"f{i:05d}" for i in range(120)]
     assert not _findings(album(frames[:60], names=names[:60]), album(frames[60:], names=names[60:]))
+
+
+def _studio(seed: int) -> np.ndarray:
+    """Another object of one make in one studio: all but the fine texture is the same."""
+    texture = np.random.default_rng(seed).normal(0, 1, (24, 32)).repeat(4, 0).repeat(4, 1)
+    return np.clip(scene(3).astype(float) + 14 * texture[..., None], 0, 255).astype(np.uint8)
+
+
+def test_where_all_images_look_alike_only_certain_copies_are_reported() -> None:
+    objects = [_studio(seed) for seed in range(24)]
+    alike = compare({"train": album(objects[:16]), "val": album(objects[16:])})[0].alignment
+    assert alike.same.any()  # They pass for copies otherwise.
+    assert not alike.certain.any()
+    assert "TM202" not in _codes(album(objects[:16]), album(objects[16:]))
+    copies = [altered(objects[i], quality=75) for i in range(3)]
+    found = _findings(album(objects[:16]), album([*objects[16:], *copies]))
+    (copied,) = [finding for finding in found if finding.code == "TM202"]
+    assert copied.evidence["count"] == 3
+
+
+def test_a_part_that_was_augmented_on_disk_holds_certain_copies() -> None:
+    images = [scene(seed) for seed in range(20)]
+    again = [altered(image, quality=80, gain=0.9) for image in images]
+    assert not look_alikes(album([*images, *again]))
+    assert look_alikes(album([_studio(seed) for seed in range(20)]))
+
+
+def test_scenes_of_other_colours_are_not_one_scene() -> None:
+    """As other cars in one studio, where names tell nothing."""
+    frames = [_drive(2, seed=seed, step=6) for seed in range(12)]
+    train, val = (album([pair[i] for pair in frames]) for i in (0, 1))
+    assert _codes(train, val) == {"TM203"}
+    painted = [255 - np.clip(pair[1].astype(int), 0, 255) for pair in frames]
+    painted = [(255 - image) // 2 + np.array([90, 0, 40]) for image in painted]
+    other = album([image.astype(np.uint8) for image in painted])
+    assert _codes(train, other) == set()
 
 
 def test_numbers_of_a_collection_are_no_time() -> None:

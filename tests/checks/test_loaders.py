@@ -172,6 +172,25 @@ def test_swapped_channels_are_found_by_the_files(tmp_path, subset):
     files = [tmp_path / f"{index}.png" for index in range(16)]
     assert codes(loader(swap), dataset=files) == {"TM302"}
     assert codes(loader(swap)) == set()  # Nothing to compare with.
+    assert codes(loader(swap), dataset=Scenes()) == {"TM302"}
+
+
+@pytest.mark.parametrize(
+    ("order", "share", "found"),
+    [((2, 1, 0), 0.5, True), ((2, 1, 0), 0.3, True), ((1, 2, 0), 1.0, True), (None, 1.0, False)],
+)
+def test_any_order_of_channels_in_some_of_the_images_is_found(order, share, found):
+    """A shuffle that draws another order each time is an augmentation."""
+    random.seed(0)
+    torch.manual_seed(0)
+
+    def change(image, mask):
+        chosen = random.sample(range(3), 3) if order is None else list(order)
+        moved = image[chosen] if random.random() < share else image
+        return IMAGENET(tv_tensors.Image(moved), mask)
+
+    said = codes(loader(change), dataset=Scenes())
+    assert said == ({"TM302"} if found else set())
 
 
 MOVED = {
@@ -236,6 +255,45 @@ def test_black_borders_that_all_images_have_are_part_of_them():
         return IMAGENET(image, mask)
 
     assert codes(loader(bordered)) == set()
+
+
+def letterboxed(value):
+    def change(image, mask):
+        pad = torch.nn.functional.pad
+        image = pad(image.as_subclass(torch.Tensor), (0, 0, 0, 32))
+        mask = pad(mask.as_subclass(torch.Tensor), (0, 0, 0, 32), value=value)
+        return IMAGENET(tv_tensors.Image(image), tv_tensors.Mask(mask))
+
+    return change
+
+
+def test_a_letterbox_that_holds_a_class_is_found():
+    assert codes(loader(letterboxed(255))) == set()
+    (found,) = check_loader(loader(letterboxed(0)), num_classes=CLASSES, normalization="imagenet")
+    assert (found.code, found.level, found.evidence["images"]) == ("TM304", "warning", 16)
+
+
+def test_an_overexposed_sky_is_no_padding():
+    def bright(image, mask):
+        image, mask = image.clone(), mask.clone()
+        if int(image.sum()) % 3 == 0:
+            image[:, :8], mask[:8] = 255, 0
+        return IMAGENET(image, mask)
+
+    assert codes(loader(bright)) == set()
+
+
+@pytest.mark.parametrize("degrees", [8, 15, 40])
+def test_an_image_that_is_rotated_alone_is_found(degrees):
+    torch.manual_seed(0)
+    rotated = image_only(v2.RandomRotation(degrees))
+    (found,) = check_loader(
+        loader(rotated, IMAGENET), num_classes=CLASSES, normalization="imagenet"
+    )
+    assert found.code == "TM303"
+    assert found.evidence["kinds"]["rotated"] >= 2
+    together = loader(v2.RandomRotation(degrees, fill={tv_tensors.Mask: 255, "others": 0}))
+    assert codes(together, normalization=None) == set()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from truemask.checks.parts import (
     ERROR_RATE,
     Contents,
     compare_contents,
+    half_width_of_mean,
     half_widths,
     other_distribution,
     too_small,
@@ -60,6 +61,19 @@ def test_a_part_with_other_content_is_found_and_its_classes_named() -> None:
     assert found.evidence["classes"]["tree"]["p_value"] <= ERROR_RATE
 
 
+def test_a_difference_of_a_standard_deviation_matters_without_half_as_much_again() -> None:
+    """As where images were sorted by how large their object is: 24 % against 21 % of the pixels."""
+    generator = np.random.default_rng(0)
+    shares = [np.clip(generator.normal(mean, 0.03, 80), 0.1, 0.4) for mean in (0.21, 0.24)]
+    parts = [
+        _contents((10_000 * np.stack([1 - share, share], 1)).astype(np.int64)) for share in shares
+    ]
+    (found,) = other_distribution(
+        {"train": parts[0], "val": parts[1]}, train="train", class_names=("rest", "car")
+    )
+    assert found.code == "TM204"
+
+
 def test_a_small_difference_of_large_parts_does_not_matter() -> None:
     train, part = _contents(_images(5000, 6)), _contents(_images(5000, 7, tilt=0.05))
     means = [one.shares.mean(0) for one in (train, part)]
@@ -96,6 +110,41 @@ def test_a_handful_of_images_is_too_small_and_fifty_are_not() -> None:
     assert (found.code, found.level, found.where) == ("TM205", "warning", "val")
     assert found.evidence["images"] == 4
     assert not too_small({"train": train, "val": many}, train="train", class_names=NAMES)
+
+
+def _one_class_an_image(images: int, classes: int, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    pixels = np.zeros((images, classes), np.int64)
+    pixels[np.arange(images), np.arange(images) % classes] = generator.integers(500, 1500, images)
+    return pixels
+
+
+def test_the_mean_of_many_uncertain_classes_is_certain_enough() -> None:
+    """As in VOC: each image shows one of 20 objects, so that each class has but a few images."""
+    names = tuple("abcdefghijklmnopqrst")
+    part = _contents(_one_class_an_image(100, 20, 0))
+    (found,) = too_small({"train": part, "val": part}, train="train", class_names=names)
+    assert (found.code, found.level) == ("TM205", "note")
+    assert np.median(half_widths(part)) > 0.15 > half_width_of_mean(part, range(20))
+    few = _contents(_one_class_an_image(6, 3, 1))
+    (found,) = too_small({"train": part, "val": few}, train="train", class_names=names[:3])
+    assert found.level == "warning"
+
+
+@pytest.mark.parametrize("images", [8, 40])
+def test_the_half_width_of_the_mean_is_that_of_simulated_scores(images: int) -> None:
+    """Where an image is as hard for each of its classes, and no less where it is not."""
+    generator = np.random.default_rng(images)
+    pixels = _images(images, images, rare=1.0)
+    part = _contents(pixels)
+    bound = half_width_of_mean(part, range(4))
+    for classes in (1, 4):
+        iou = 0.6 + 0.2 * generator.normal(size=(3000, images, classes))
+        mean = ((iou * pixels).sum(1) / pixels.sum(0)).mean(1)
+        width = 1.96 * mean.std()
+        assert width <= 1.05 * bound
+        if classes == 1:
+            np.testing.assert_allclose(width, bound, rtol=0.05)
 
 
 def test_a_class_in_two_images_gives_a_note() -> None:

@@ -243,6 +243,17 @@ def test_few_images_that_are_better_by_chance_are_a_warning() -> None:
     assert levels == {1: [], 3: ["warning"], 8: ["error"]}
 
 
+def test_few_images_that_are_worse_by_chance_are_a_warning_or_nothing() -> None:
+    good, bad = [[450, 50], [50, 450]], [[100, 400], [400, 100]]  # everything "b" has an IoU of 0.5
+    (found,) = trivial_score(np.array([good] * 3 + [bad] * 3), names=("a", "b"))
+    low, high = found.evidence["interval_of_difference"]
+    assert found.evidence["iou"] <= found.evidence["trivial"]
+    assert (found.level, low < 0 < high) == ("warning", True)
+    assert not list(trivial_score(np.array([good, bad, bad]), names=("a", "b")))
+    constant = constant_matrices(np.array([good, bad, bad]), 1)
+    assert [f.level for f in trivial_score(constant, names=("a", "b"))] == ["error"]
+
+
 def test_the_best_map_of_three_bands() -> None:
     """Worked by hand: the sky is above the road, and cars are too rare at any place to be said."""
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +12,17 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import nn
 
 from truemask.cli import main
 from truemask.compose import compose_config, resume_config
+from truemask.datasets.sample import Sample
 from truemask.errors import JobFailed
 from truemask.runs import Run
 from truemask.training import fit, fitting
 from truemask.training.checking import TrainingChecks
+from truemask.training.loaders import TrainingSamples
 from truemask.training.settings import CheckSettings
 
 QUIET = Console(quiet=True)
@@ -138,6 +142,52 @@ def test_it_goes_on_where_it_shall_and_the_findings_are_kept(leaking: Path, tmp_
     page = run.report_path.read_text()
     assert "error TM201" in page
     assert 'id="findings"' in page
+
+
+def test_batches_are_checked_and_the_training_stays_the_same(squares: Path, tmp_path: Path) -> None:
+    """Weights are equal to the last bit, whether or not its batches were looked at before."""
+    weights = []
+    for select in ("TM3", "TM607"):
+        runs = tmp_path / select
+        words = [f"checks.select=[{select}]", f"runs={runs}"]
+        assert main(["train", str(squares), *FOLDER, *words]) == 0
+        weights.append(load_file(only_run(runs).bundle_folder / "model.safetensors"))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def _regions(root: Path, images: int) -> Path:
+    """Photographs of bright and dark regions, in one part."""
+    rows, columns = np.mgrid[:96, :128]
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for i in range(images):
+        generator = np.random.default_rng(i)
+        places = generator.uniform(0, 1, (12, 2)) * (96, 128)
+        nearest = (rows - places[:, 0, None, None]) ** 2 + (columns - places[:, 1, None, None]) ** 2
+        mask = (nearest.argmin(0) % 2).astype(np.uint8)
+        grey = 60 + 120 * mask + generator.normal(0, 12, mask.shape)
+        Image.fromarray(np.repeat(grey.astype(np.uint8)[..., None], 3, 2)).save(
+            root / "images" / f"{i:02}.png"
+        )
+        Image.fromarray(255 * mask).save(root / "masks" / f"{i:02}.png")
+    return root
+
+
+def test_a_mask_that_is_not_transformed_along_ends_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = _regions(tmp_path / "regions", 24)
+    original = TrainingSamples.__getitem__
+
+    def flipped(samples: TrainingSamples, address: Any) -> Sample:
+        sample = original(samples, address)
+        return replace(sample, image=sample.image.flip(-1)) if address[1] % 2 else sample
+
+    monkeypatch.setattr(TrainingSamples, "__getitem__", flipped)
+    words = ["checks.select=[TM3]", "data.batch_size=4", "data.crop=[80,96]"]
+    assert main(["train", str(data), *FOLDER, *words, f"runs={tmp_path / 'runs'}"]) == 1
+    assert "TM303" in capsys.readouterr().err
 
 
 def test_what_is_left_out_stops_nothing(leaking: Path, tmp_path: Path) -> None:

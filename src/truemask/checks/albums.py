@@ -17,6 +17,9 @@ from truemask.checks.similarity import Pairs, search
 _ALIGNED = 600
 """Pairs of two parts that are laid on each other, at most."""
 
+_LOOKED = 500
+"""Images of a part that are held against each other, to see how alike different ones are."""
+
 _ROUNDS = 3
 """Images of the first part that an image of the second is laid on, at most."""
 
@@ -102,6 +105,25 @@ def _compare(first: str, second: str, albums: Mapping[str, Album]) -> Comparison
         closer=closer,
         alignment=alignment,
     )
+
+
+def look_alikes(album: Album) -> bool:
+    """Whether many images of one part pass for copies of others without being certain ones.
+
+    Then that another part has such pairs says nothing: the subject looks like this, as cars in one
+    studio do. Among up to 500 images, 3 and 2 % must have such a partner, and twice as many as have
+    a certain copy (a part that was augmented on disk holds both).
+    """
+    some = album.thumbnails[:: -(-len(album) // _LOOKED)]
+    pairs = search(some, some)
+    pairs = pairs.at(np.flatnonzero(pairs.first < pairs.second))
+    pairs = pairs.at(_candidates(pairs))
+    alignment = align(some, some, pairs)
+    certain, doubtful = (
+        len(np.unique(np.stack([pairs.first[which], pairs.second[which]])))
+        for which in (alignment.certain, alignment.same & ~alignment.certain)
+    )
+    return doubtful >= max(3, 0.02 * len(some), 2 * certain)
 
 
 def _candidates(pairs: Pairs) -> Int[np.ndarray, " P"]:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
 
 LARGEST = 1024
 """Images whose longer side is greater are compared at a half, a third ... of their size."""
@@ -171,6 +171,36 @@ def spectra_of(fits: Sequence[Fit]) -> Tensor:
     values = torch.from_numpy(np.stack([found.borders for found in fits])).float()
     spectra: Tensor = torch.fft.rfft2(values - values.mean((1, 2), keepdim=True))
     return spectra
+
+
+def best_rotation(
+    image: Shaped[np.ndarray, "H W C"], mask: Shaped[np.ndarray, "H W *C"]
+) -> tuple[int, float, float]:
+    """The angle by which a mask fits its image best, turned about the middle.
+
+    Both are compared at 128 pixels, where three degrees move the corners by three.
+
+    Returns:
+        The angle in degrees, its z-score, and that of the mask as it is.
+    """
+    scale = -(-max(mask.shape[:2]) // _THUMB)
+    edges = _shrunk(_edges(image), scale)
+    borders = _shrunk(border_of(mask).astype(np.float32), scale)
+    height, width = borders.shape
+    angles = [angle for angle in range(-45, 46, 3) if angle]
+    turns = torch.deg2rad(torch.tensor([0, *angles], dtype=torch.float32))
+    cos, sin, none = turns.cos(), turns.sin(), torch.zeros_like(turns)
+    rows = (
+        torch.stack([cos, -sin * height / width, none], 1),
+        torch.stack([sin * width / height, cos, none], 1),
+    )
+    grid = affine_grid(torch.stack(rows, 1), [len(turns), 1, height, width], align_corners=False)
+    turned = grid_sample(borders.expand(len(turns), 1, -1, -1), grid, align_corners=False)[:, 0]
+    size = _padded(edges)
+    spectrum = torch.fft.rfft2(edges - edges.mean(), s=size) * _without_slow(size)
+    own, *scores = (_at_rest(_scores(spectrum, one, size)) for one in turned)
+    best = int(np.argmax(scores))
+    return angles[best], scores[best], own
 
 
 def _coarse_score(image: Shaped[np.ndarray, "H W C"], placed: Tensor, scale: int) -> float:

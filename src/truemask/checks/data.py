@@ -111,9 +111,7 @@ def check_dataset(
         records = [found.record for found in seen[name]]
         findings += check_records(one, records, name=name, loss=loss, train_size=train_size, **told)
     if len(samples) > 1:
-        records = [found.record for part in seen.values() for found in part]
-        meanings = meanings_of(next(iter(samples.values())), records, **told)
-        findings += _of_contents(samples, seen, meanings)
+        findings += _of_contents(samples, seen, _meanings(samples, seen, told))
     return worst_first(findings)
 
 
@@ -242,8 +240,22 @@ def _cells(probe: Probe) -> Float32[np.ndarray, "S S"] | None:
     return None if probe.image is None else thumbnail(probe.image)
 
 
+def _meanings(
+    samples: Mapping[str, Samples], seen: Mapping[str, Sequence[_Seen]], told: Mapping[str, Any]
+) -> dict[str, Meanings]:
+    """What values mean in each part: one may come from files, another one as class ids."""
+    records = {name: [found.record for found in part] for name, part in seen.items()}
+    found = {name: meanings_of(one, records[name], **told) for name, one in samples.items()}
+    if all(one.told for one in found.values()) and len({one.names for one in found.values()}) == 1:
+        return found
+    together = [record for part in records.values() for record in part]
+    return dict.fromkeys(samples, meanings_of(next(iter(samples.values())), together, **told))
+
+
 def _of_contents(
-    samples: Mapping[str, Samples], seen: Mapping[str, Sequence[_Seen]], meanings: Meanings
+    samples: Mapping[str, Samples],
+    seen: Mapping[str, Sequence[_Seen]],
+    meanings: Mapping[str, Meanings],
 ) -> list[Finding]:
     """What the rules on amounts of classes find."""
     amounts = {}
@@ -254,9 +266,9 @@ def _of_contents(
         if cells and len(cells) == len(readable):
             grouped = clusters([one.record.name for one in readable], np.stack(cells))
         records = [one.record for one in readable]
-        amounts[name] = contents(records, grouped, meanings, total=samples[name].total)
+        amounts[name] = contents(records, grouped, meanings[name], total=samples[name].total)
     train = next((name for name in amounts if is_training(name)), next(iter(amounts)))
     findings: list[Finding] = []
     for rule in parts.RULES:
-        findings += rule(amounts, train=train, class_names=meanings.names)
+        findings += rule(amounts, train=train, class_names=meanings[train].names)
     return findings

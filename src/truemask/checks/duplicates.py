@@ -83,7 +83,9 @@ def near_duplicate(shared: Sequence[Shared]) -> Iterator[Finding]:
         CrackForest and CamVid: of copies that were resized to 0.3 to 1.5 times, saved as JPEG of
         quality 30 to 90, mirrored, cropped, and changed in brightness, contrast and gamma, all at
         once, more than 99 % are found. Of all pairs of different images of BSDS500 and CrackForest,
-        whose grey roads look alike, none is reported. The level is error where 1 % of the part or
+        whose grey roads look alike, none is reported. Where different images of the training part
+        itself agree so far, as cars of one make in one studio do, only pairs that agree by 0.985
+        and by 0.9 are copies. The level is error where 1 % of the part or
         more are copies, otherwise warning.
 
     False alarms:
@@ -134,7 +136,9 @@ def neighbouring_frames(shared: Sequence[Shared]) -> Iterator[Finding]:
         near pairs are more alike in 45 to 70 % of cases (BSDS500, CrackForest, generated VOC 2012,
         GTA5 and Cityscapes), in CamVid in 96 %.
         By content, where names tell nothing: images whose coarse structure agrees by 0.85 once they
-        are laid on each other, and their detail by 0.5, but which are no copies.
+        are laid on each other, their detail by 0.5, and their colours, in 6 x 6 cells, to 4 % of
+        the range in the mean, but which are no copies. Of CamVid's frames a second apart that are
+        alike so far, 19 in 20 agree in colour, of pairs of cars in one studio 1 in 30.
         Reported from 3 images and 10 % of the part on: where a video is cut in two, a few frames at
         the cut are neighbours, and that does little harm.
 

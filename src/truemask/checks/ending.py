@@ -12,7 +12,9 @@ _GAIN = 0.01
 _FAST = 0.05
 """Shares of the score's (or loss's) own range by which the last quarter of a training improves."""
 _LOST = 0.03
+"""Share of its best value by which a figure must have got worse."""
 _RISE = 0.1
+"""The same of a loss that is worth a warning."""
 
 
 @rule("TM614", "not-finished", "warning")
@@ -72,65 +74,82 @@ def overfitted(
 
     How it decides:
         By the column that chose the best weights (a held-out score, else a held-out loss), and by
-        the held-out loss where that score has not risen since (Mann-Kendall, 5 %): its best value
-        lies before the last 30 % of at least six validations, five or more followed, their last
-        third is worse than the best by more than 3 % of a score (10 % of a loss), and those
-        after the best fall with certainty (Mann-Kendall, 5 %). Where the weights of the best
-        validation are known to be the ones that were kept and tested, it is a note.
+        the held-out losses: the best value lies before the last quarter of at least six
+        validations, five or more followed, their last third is worse than the best by more than
+        3 %, and those after the best get worse with certainty (Mann-Kendall, 5 %). Where the
+        weights of the best validation are known to be the ones that were kept and tested, it is a
+        note. So it is where a loss rises by less than 10 %, and where the score that chose the
+        weights went on rising (Mann-Kendall, 5 %): then the masks got no worse, but the
+        probabilities behind them became too sure.
 
     False alarms:
         A validation part of few images moves by chance: the test for a trend keeps that to 5 % of
-        the trainings whose best came early. A loss that rises while the score that chose the
-        weights goes on rising is no overfitting, and is not looked at.
+        the trainings whose best came early.
 
     How to mend:
         Keep the best weights and stop early (`trainer.patience`), augment more, or regularise
         (`optimizer.weight_decay`, `model.dropout`).
     """
-    for judged in [column, *_levelled_losses(history, column)]:
-        found = _turned(history, judged, note=best_is_kept)
-        if found is not None:
-            yield found
-            return
+    found = _turned(history, column, note=best_is_kept)
+    if found is None and column.is_score:
+        losses = [loss for loss in history.losses(held_out=True) if loss.finite]
+        turned = (
+            _turned(history, loss, note=best_is_kept, beside=column if rising else None)
+            for loss in losses
+            for rising in [_rises_after(column, loss)]
+        )
+        found = next((one for one in turned if one is not None), None)
+    if found is not None:
+        yield found
 
 
-def _levelled_losses(history: History, column: Column) -> list[Column]:
-    """Held-out losses since whose best the score that chose the weights has not risen."""
-    if not column.is_score:
-        return []
-    found = []
-    for loss in history.losses(held_out=True):
-        if loss.finite:
-            best = loss.places[loss.values.index(min(loss.finite))]
-            pairs = zip(column.places, column.values, strict=True)
-            after = [v for place, v in pairs if place >= best and math.isfinite(v)]
-            # The first few rows still rise where the curve levels off.
-            if trend(after[len(after) // 3 :]) < 1.645:
-                found.append(loss)
-    return found
+def _rises_after(score: Column, loss: Column) -> bool:
+    """Whether a score has risen since the best of a loss."""
+    best = loss.places[loss.values.index(min(loss.finite))]
+    pairs = zip(score.places, score.values, strict=True)
+    after = [v for place, v in pairs if place >= best and math.isfinite(v)]
+    # The first few rows still rise where the curve levels off.
+    return trend(after[len(after) // 3 :]) >= 1.645
 
 
-def _turned(history: History, column: Column, *, note: bool) -> Finding | None:
-    """What a column says that got worse for long after its best."""
+def _turned(
+    history: History, column: Column, *, note: bool, beside: Column | None = None
+) -> Finding | None:
+    """What a column says that got worse for long after its best.
+
+    Args:
+        history: of the training.
+        column: a score or a loss.
+        note: whether nothing was lost by it.
+        beside: the score that rose all the same, if it did.
+    """
     values = _upwards(column)
     if len(values) < 6:
         return None
     place = values.index(max(values))
     after = values[place + 1 :]
-    if len(after) < max(5, round(0.3 * len(values))):
+    if len(after) < max(5, round(0.25 * len(values))):
         return None
     third = after[-max(1, len(after) // 3) :]
     # Of many noisy values the best is a lucky one: its neighbours say how good it was.
     around = values[max(0, place - 1) : place + 2]
     lost = math.fsum(around) / len(around) - math.fsum(third) / len(third)
-    limit = (_LOST if column.is_score else _RISE) * abs(max(values))
-    if lost <= limit or trend(values[place:]) > -1.645 or not _still_fitting(history, column):
+    scale = abs(max(values))
+    certain = trend(after) <= -1.645
+    if lost <= _LOST * scale or not certain or not _still_fitting(history, column):
         return None
     worse = "rose" if column.is_loss else "fell"
+    note = note or beside is not None or (column.is_loss and lost <= _RISE * scale)
+    but = (
+        f" {beside.name} went on rising: the masks got no worse, but the probabilities behind them "
+        "became too sure."
+        if beside is not None
+        else ""
+    )
     return overfitted.finding(
         f"{column.name} was best at {history.place(column.places[place])} "
         f"({column.finite[place]:.4g}) and {worse} over the {len(after)} validations after it, to "
-        f"{column.finite[-1]:.4g}.",
+        f"{column.finite[-1]:.4g}.{but}",
         level="note" if note else None,
         where=f"{history.source}: {column.name}",
         evidence={"best": column.finite[place], "best_row": column.places[place],

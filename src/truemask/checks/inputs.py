@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,47 @@ from truemask.errors import UsageError
 NAMES = (
     "red", "green", "blue", "red deviation", "green deviation", "blue deviation",
     "darkest hundredth", "brightest hundredth", "red against green", "blue against green",
-    "fine detail", "middle detail", "coarse detail", "flat area", "log height", "log width",
+    "fine detail", "middle detail", "coarse detail", "flat area", "height", "width",
+    "balance of light and dark", "balance of light and dark detail",
 )  # fmt: skip
 KEPT = 256
 """Training images whose features are kept; of more, those of the smallest hashes."""
 _FEWEST = 8
 _SIDE = 128
+
+_FLOOR = 0.02
+"""Least deviation of a figure: a fiftieth of the range of light, a tenth of detail."""
+
+_NEAREST = 3
+"""Training images to which an image's distance is measured."""
+
+_LEFT_OUT = 0.1
+"""Share of the training images, the most like it, that do not vouch for a training image."""
+
+_FURTHER = 1.3
+"""How much farther than any training image one must be."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """Where training images lie.
+
+    Attributes:
+        spread: deviation of their features.
+        whitening: takes features to coordinates in which they vary alike in all directions.
+        places: of the training images, in these coordinates.
+        limit: distance from which on an image is unlike them.
+    """
+
+    spread: Float64[np.ndarray, " F"]
+    whitening: Float64[np.ndarray, "F F"]
+    places: Float64[np.ndarray, "N F"]
+    limit: float
+
+    def distance(self, features: Float64[np.ndarray, " F"]) -> float:
+        """The mean distance of an image from the training images that are most like it."""
+        apart = np.linalg.norm(features @ self.whitening - self.places, axis=1)
+        return float(np.sort(apart)[:_NEAREST].mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +74,11 @@ class Known:
     dtype: str
     high: float
     channels: int
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Where they lie, with the limit."""
+        return _reference(np.array(list(self.features.values())))
 
     def merge(self, other: "Known") -> "Known":
         """Of both together; the order does not matter."""
@@ -67,6 +108,8 @@ class Known:
         """
         try:
             features = {str(k): tuple(map(float, v)) for k, v in value["features"].items()}
+            if any(len(figures) != len(NAMES) for figures in features.values()):
+                raise ValueError(f"each image must have {len(NAMES)} figures")
             return cls(
                 features=features,
                 dtype=str(value["dtype"]),
@@ -122,14 +165,18 @@ def unlike_training(pixels: np.ndarray[Any, Any], known: Known, name: str) -> It
         network always answers, whether or not it has ever seen such an image.
 
     How it decides:
-        Its type, number of channels and range must be those of the training images. Sixteen figures
-        of an image (means and deviations of the colours, darkest and brightest, their correlation,
-        detail at three scales, flat area, size) are held against those of up to 256 training
-        images: each by its distance from the training images' range in units of their deviation,
-        and all together by the Mahalanobis distance with a shrunk covariance. The limit is the
-        largest distance that a training image has when it is left out, with a quarter added, so
-        that an image of the same kind is reported once in about as many as were kept. Fewer than
-        eight training images say nothing.
+        Its type, number of channels and range must be those of the training images. Eighteen
+        figures of an image (means and deviations of the colours, darkest and brightest, tint,
+        detail at three scales, flat area, size, how light and dark are balanced) are compared with
+        those of up to 256 training images, in coordinates in which these vary alike (by their
+        covariance, shrunk). The distance of an image is the mean of those to the three nearest of
+        them. The limit is the largest that a training image has, with three tenths added, where the
+        tenth of the images that are most like it do not count, so that images of one object or
+        drive do not vouch for each other. Fewer than eight training images say nothing.
+        Of CamVid's 101 validation images none is reported by its training images, nor any of the
+        second half of CamVid, CrackForest and BSDS500 by the first, divided at random. Against that
+        validation part CrackForest, BSDS500 and generated textures have an AUROC of 1.0000 each;
+        100 %, 85 % and 100 % of them are reported (`python -m benchmarks.inputs`).
 
     False alarms:
         A training part that shows one place or one weather makes every other unlike; that is so.
@@ -146,13 +193,13 @@ def unlike_training(pixels: np.ndarray[Any, Any], known: Known, name: str) -> It
         return
     if len(known.features) < _FEWEST:
         return
-    table = np.array(list(known.features.values()))
+    reference = known.reference
     seen = _features(pixels, _scale(known.dtype, known.high))
-    distance, limit = _distances(table, seen)
+    distance, limit = reference.distance(seen), reference.limit
     if distance <= limit:
         return
-    spread = table.std(0) + _FLOOR
-    apart = np.abs(seen - np.clip(seen, table.min(0), table.max(0))) / spread
+    table = np.array(list(known.features.values()))
+    apart = np.abs(seen - np.clip(seen, table.min(0), table.max(0))) / reference.spread
     worst = [NAMES[i] for i in np.argsort(-apart)[:3] if apart[i] > 0]
     yield unlike_training.finding(
         f"{name} is {distance / limit:.1f} times as far from the training images as any of them is "
@@ -172,7 +219,15 @@ def _other_kind(said: str, name: str) -> Finding:
     )
 
 
-_FLOOR = 0.01
+def unlikeness(image: Any, known: Known) -> float:
+    """How far an image is from the training images; above 1 it is unlike them.
+
+    Args:
+        image: of the type, range and channels of the training images.
+        known: what these are like.
+    """
+    seen = _features(image_array(image), _scale(known.dtype, known.high))
+    return known.reference.distance(seen) / known.reference.limit
 
 
 def _scale(dtype: str, high: float) -> float:
@@ -193,10 +248,12 @@ def _features(pixels: np.ndarray[Any, Any], white: float) -> Float64[np.ndarray,
     dark, bright = np.quantile(grey, (0.01, 0.99))
     detail = [_detail(grey, 2**level) for level in range(3)]
     near = np.abs(np.diff(grey, axis=1)) < 0.01
+    red, blue = (float(np.log((mean[c] + 0.02) / (mean[1] + 0.02))) for c in (0, 2))
     return np.array(
-        [*mean, *deviation, dark, bright, mean[0] - mean[1], mean[2] - mean[1], *detail,
+        [*mean, *deviation, dark, bright, 0.3 * red, 0.3 * blue, *detail,
          float(near.mean()) if near.size else 1.0,
-         0.1 * np.log2(pixels.shape[0]), 0.1 * np.log2(pixels.shape[1])]
+         0.1 * np.log2(pixels.shape[0]), 0.1 * np.log2(pixels.shape[1]),
+         0.05 * _skewness(grey), 0.05 * _skewness(grey - _surroundings(grey))]
     )  # fmt: skip
 
 
@@ -206,22 +263,39 @@ def _detail(grey: Float64[np.ndarray, "H W"], step: int) -> float:
     return 0.2 * float(np.log(1e-3 + np.mean([np.abs(a).mean() if a.size else 0 for a in apart])))
 
 
-def _distances(
-    table: Float64[np.ndarray, "N F"], seen: Float64[np.ndarray, " F"]
-) -> tuple[float, float]:
-    """The Mahalanobis distance of an image, and the largest of a training image left out."""
-    count = len(table)
-    mean, spread = table.mean(0), table.std(0) + _FLOOR
-    scaled = (table - mean) / spread
-    covariance = scaled.T @ scaled / count
-    shrink = min(1.0, 0.1 + len(mean) / count)
-    covariance = (1 - shrink) * covariance + shrink * np.eye(len(mean))
-    inverse = np.linalg.inv(covariance)
-    own = np.sqrt(np.einsum("nf,fg,ng->n", scaled, inverse, scaled))
-    # Leaving an image out moves the mean away from it and makes the rest narrower.
-    left_out = own * count / (count - 1) / np.sqrt(np.maximum(0.2, 1 - own**2 / count))
-    new = (seen - mean) / spread
-    return float(np.sqrt(new @ inverse @ new)), 1.25 * float(left_out.max())
+def _skewness(values: Float64[np.ndarray, "H W"]) -> float:
+    """Positive where a few are light and most dark; of an even image 0."""
+    centred = values - values.mean()
+    return float((centred**3).mean() / max(float(centred.std()), 1e-3) ** 3)
+
+
+def _surroundings(grey: Float64[np.ndarray, "H W"], side: int = 9) -> Float64[np.ndarray, "H W"]:
+    """The mean around each pixel."""
+    summed = np.pad(grey, side // 2, mode="edge").cumsum(0).cumsum(1)
+    summed = np.pad(summed, ((1, 0), (1, 0)))
+    mean: Float64[np.ndarray, "H W"] = (
+        summed[side:, side:]
+        - summed[:-side, side:]
+        - summed[side:, :-side]
+        + summed[:-side, :-side]
+    ) / side**2
+    return mean
+
+
+def _reference(table: Float64[np.ndarray, "N F"]) -> Reference:
+    """Where images lie, and how far one of them is from the rest."""
+    count, figures = table.shape
+    spread = table.std(0) + _FLOOR
+    scaled = (table - table.mean(0)) / spread
+    # The fewer images there are, the less their covariance is worth.
+    shrink = min(1.0, 0.1 + figures / count)
+    covariance = (1 - shrink) * (scaled.T @ scaled / count) + shrink * np.eye(figures)
+    whitening = np.linalg.cholesky(np.linalg.inv(covariance)) / spread[:, None]
+    places = table @ whitening
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    others = np.sort(apart, axis=1)[:, 1 + int(_LEFT_OUT * count) :]
+    limit = _FURTHER * float(others[:, :_NEAREST].mean(1).max())
+    return Reference(spread=spread, whitening=whitening, places=places, limit=limit)
 
 
 RULES: tuple[Rule, ...] = (unlike_training,)

@@ -1,6 +1,8 @@
 """The images of a loader beside those of the dataset's own files: TM302."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
 @rule("TM302", "swapped-channels", "error")
-def swapped_channels(drawn: Drawn, dataset: Any) -> Iterator[Finding]:
-    """Red and blue are exchanged: the images are BGR, as OpenCV reads them.
+def swapped_channels(drawn: Drawn, dataset: Any, *, given: bool = False) -> Iterator[Finding]:
+    """Channels are exchanged: most often the images are BGR, as OpenCV reads them.
 
     Why it matters:
         Weights that were trained on RGB see a blue world as an orange one, and a mean and standard
@@ -33,57 +35,84 @@ def swapped_channels(drawn: Drawn, dataset: Any) -> Iterator[Finding]:
         somebody predicts with images that another library has read.
 
     How it decides:
-        Thumbnails of the batches' images are matched with those of the dataset's own files (or
-        samples), by grey value, also mirrored; a match correlates by 0.95 or more. Of a matched
-        pair each channel must correlate with the same channel of the file more than with the
-        opposite one. An error is at least three images with a clear answer, nine tenths of which
-        say that the channels are exchanged. Without files that match nothing is said.
+        Thumbnails of the batches' images are matched with those of the dataset's own files (or of
+        the samples of a dataset that was given), by grey value, also mirrored; a match correlates
+        by 0.95 or more. The channels of a matched pair are correlated with those of the file, in
+        each of the six orders. An image is exchanged where its own order is worse than another by
+        0.02 and more. An error is three such images and a tenth of those that could be told, nine
+        tenths of which have one and the same other order. Without files that match nothing is said.
 
     False alarms:
-        None known. A random exchange of channels as an augmentation is not found.
+        An augmentation that exchanges channels at random, of which one order prevails.
 
     How to mend:
         `cv2.cvtColor(image, cv2.COLOR_BGR2RGB)` right after `cv2.imread`, or read with PIL or
         torchvision.
     """
     images = [taken for taken in drawn.images if len(taken.image) == 3]
-    references = reference_thumbnails(dataset) if images else None
+    references = reference_thumbnails(dataset, given=given) if images else None
     if references is None:
         return
-    votes = []
+    votes: Counter[tuple[int, ...]] = Counter()
+    margins = []
     for taken in images:
-        margin = _margin(_thumbnail(taken.image), references)
-        if margin is not None and abs(margin) > 0.003:
-            votes.append(margin)
-    swapped = sum(vote < 0 for vote in votes)
-    if len(votes) < 3 or swapped < 0.9 * len(votes):
+        told = _order(_thumbnail(taken.image), references)
+        if told is not None:
+            order, margin = told
+            votes[order] += 1
+            margins += [margin] if order != _OWN else []
+    compared, swapped = votes.total(), len(margins)
+    if swapped < max(3, 0.1 * compared):
         return
+    order, most = max(((o, n) for o, n in votes.items() if o != _OWN), key=lambda item: item[1])
+    if most < 0.9 * swapped:
+        return
+    names = ", ".join(f"the file's {_NAMES[c]} one" for c in order)
     yield swapped_channels.finding(
-        f"In {swapped} of {len(votes)} images that could be compared with their files, the first "
-        "channel is the file's blue one and the third its red one.",
+        f"In {most} of {compared} images that could be compared with their files, the channels are "
+        f"{names}, in this order.",
         remedy="Convert after reading: cv2.cvtColor(image, cv2.COLOR_BGR2RGB), or image[..., ::-1] "
         "once.",
-        evidence={"swapped": swapped, "compared": len(votes), "margin": float(np.median(votes))},
+        evidence={
+            "swapped": most,
+            "compared": compared,
+            "order": list(order),
+            "margin": float(np.median(margins)),
+        },
     )
 
 
-def _margin(thumb: Float[Tensor, "3 T T"], references: Float[Tensor, "N 3 T T"]) -> float | None:
-    """How much better the channels correlate as they are than exchanged; None without a match."""
-    best: tuple[float, Float[Tensor, "3 T T"]] | None = None
+_OWN = (0, 1, 2)
+_NAMES = ("red", "green", "blue")
+_CLEAR = 0.02
+"""By how much the correlations of two orders must differ for either to be told."""
+
+
+def _order(
+    thumb: Float[Tensor, "3 T T"], references: Float[Tensor, "N 3 T T"]
+) -> tuple[tuple[int, ...], float] | None:
+    """Which channel of its file each channel is, and by how much; None where that is unclear."""
+    best: tuple[float, Float[Tensor, "2 3 T T"]] | None = None
+    others = references.mean(1, keepdim=True).flatten(1)
+    others = others - others.mean(1, keepdim=True)
+    others = others / others.norm(dim=1, keepdim=True).clamp_min(1e-9)
     for placed in (thumb, thumb.flip(2)):
-        grey = _standardized(placed.mean(0, keepdim=True))
-        scores = (references.mean(1, keepdim=True).flatten(1), grey.flatten())
-        others = scores[0] - scores[0].mean(1, keepdim=True)
-        others = others / others.norm(dim=1, keepdim=True).clamp_min(1e-9)
-        found = others @ (scores[1] / scores[1].norm().clamp_min(1e-9))
+        grey = _standardized(placed.mean(0, keepdim=True)).flatten()
+        found = others @ (grey / grey.norm().clamp_min(1e-9))
         score = float(found.max())
         if best is None or score > best[0]:
             best = (score, torch.stack([placed, references[int(found.argmax())]]))
     if best is None or best[0] < _ALIKE:
         return None
     own, file = (_standardized(values).flatten(1) for values in best[1])
-    table = own @ file.T / own.shape[1]
-    return float(table[0, 0] + table[2, 2] - table[0, 2] - table[2, 0])
+    table = (own @ file.T / own.shape[1]).tolist()
+    scores = {order: sum(table[c][o] for c, o in enumerate(order)) for order in permutations(_OWN)}
+    highest = max(scores, key=lambda order: scores[order])
+    if highest != _OWN:
+        margin = scores[highest] - scores[_OWN]
+    else:
+        margin = scores[_OWN] - max(score for order, score in scores.items() if order != _OWN)
+    return (highest, margin) if margin >= _CLEAR else None
 
 
 def _standardized(values: Float[Tensor, "C T T"]) -> Float[Tensor, "C T T"]:
@@ -95,13 +124,20 @@ def _thumbnail(image: Tensor) -> Float[Tensor, "3 T T"]:
     return adaptive_avg_pool2d(image.float()[None], (_THUMB, _THUMB))[0]
 
 
-def reference_thumbnails(dataset: Any) -> Float[Tensor, "N 3 T T"] | None:
-    """Thumbnails of the files of a dataset, or of its samples, RGB; None where it has none."""
+def reference_thumbnails(dataset: Any, *, given: bool = False) -> Float[Tensor, "N 3 T T"] | None:
+    """Thumbnails of the files of a dataset, RGB; None where it has none.
+
+    Args:
+        dataset: see `files_of`.
+        given: whether the caller vouches for its samples, which stand for files it does not have.
+    """
     sources: Sequence[Any] | None = files_of(dataset)
+    if sources is None and given and _length(dataset) > 0:
+        sources = _Samples(dataset)
     if sources is None:
         return None
-    step = max(len(sources) // _MOST, 1)
-    thumbs = [thumb for source in sources[::step] if (thumb := _read(source)) is not None]
+    places = range(0, len(sources), max(len(sources) // _MOST, 1))
+    thumbs = [thumb for place in places if (thumb := _read(sources[place])) is not None]
     return torch.stack(thumbs) if thumbs else None
 
 
@@ -121,13 +157,26 @@ def files_of(dataset: Any) -> Sequence[Any] | None:
         files = files_of(inner)
         return None if files is None else [files[int(index)] for index in indices]
     pairs = getattr(dataset, "pairs", None)
-    if isinstance(pairs, Sequence) and len(pairs) and hasattr(pairs[0], "image"):
+    if isinstance(pairs, Sequence) and len(pairs) and _is_file(getattr(pairs[0], "image", None)):
         return [pair.image for pair in pairs]
     for _, held in sorted(getattr(dataset, "__dict__", {}).items()):
         listed = isinstance(held, list | tuple) and 0 < len(held) == _length(dataset)
         if listed and all(_is_file(entry) for entry in held) and _is_photo(held[0]):
             return list(held)
     return files_of(inner) if inner is not None else None
+
+
+class _Samples(Sequence[Any]):
+    """The samples of a dataset, which may have no more than a length and an index."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return _length(self.dataset)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.dataset[place]
 
 
 def _length(dataset: Any) -> int:

@@ -274,8 +274,9 @@ def colour_mask_as_ids(part: Part) -> Iterator[Finding]:
         dataset, or from files where `num_classes` or ids were given. For grey masks: if the values
         that are in no class are the brightness (as Pillow or OpenCV round it, or a plain mean) or
         one channel of colours of a known table (the label map's own, PASCAL VOC, CamVid,
-        Cityscapes): all of them, at least two, and three quarters of the values that occur, 0 and
-        the ignored id apart. Without a class table at least four values must match a brightness.
+        Cityscapes): all of them, at least two, and three quarters of the values of the masks that
+        hold such, 0 and the ignored id apart. Without a class table at least four values must
+        match a brightness.
 
     False alarms:
         Hardly: four random grey levels are all in VOC's table once in 20,000 cases.
@@ -322,8 +323,11 @@ def colour_mask_as_ids(part: Part) -> Iterator[Finding]:
 
 def colour_reading(part: Part) -> Reading | None:
     """How the values of grey masks come from colours, if they do."""
-    values = {v for r in part.read if not (r.colored or r.lossy or r.fractions) for v in r.pixels}
+    masks = [set(r.pixels) for r in part.read if not (r.colored or r.lossy or r.fractions)]
     told = part.meanings.told
+    if told:  # Sound masks beside such say nothing of them.
+        masks = [values for values in masks if not all(map(part.meanings.known, values))]
+    values = set[int]().union(*masks)
     strange = {value for value in values if not part.meanings.known(value)} if told else values
     ignored = part.meanings.ignored | {0, 255}
     return explain_values(values - ignored, strange - ignored, own=part.meanings.colors, told=told)

@@ -68,9 +68,9 @@ def explain_values(
 
 
 def voc_colors(count: int = 21) -> list[Channels]:
-    """PASCAL VOC's colours: the bits of the id, spread over the channels from the highest on."""
+    """PASCAL VOC's colours, and that of void: an id's bits, spread over the channels from above."""
     colors = []
-    for index in range(count):
+    for index in (*range(count), 255):
         channels = [0, 0, 0]
         for place in range(8):
             for channel in range(3):

@@ -12,49 +12,11 @@ from typing import Any
 import torch
 
 from truemask.checks.finding import Finding, Rule, rule, worst_first
+from truemask.checks.metric_case import NEAR, Case
 from truemask.checks.metric_probe import MetricProbe, metric_forms
-from truemask.checks.metric_references import (
-    Batch,
-    Reference,
-    references,
-    regions,
-    with_errors,
-)
+from truemask.checks.metric_references import Reference
 from truemask.checks.untouched import name_of, untouched
 from truemask.errors import UsageError
-
-_UNUSED = -99
-"""An id that no pixel has, where nothing is ignored."""
-
-NEAR = 2e-3
-"""How far a figure may be from a score that it is, which small smoothing terms need."""
-
-
-class _Case:
-    """A metric, what it claims, and what it was asked."""
-
-    def __init__(
-        self, probe: MetricProbe, num_classes: int, ignore_index: int | None, claims: str, name: str
-    ) -> None:
-        self.probe, self.name, self.claims = probe, name, claims
-        self.classes = max(num_classes, 2)
-        self.ignore_index = ignore_index
-        self.used = [number for number in range(self.classes) if number != ignore_index]
-        # Batches of different size and difficulty, so that no two ways to average agree.
-        self.batches = [self.batch(1, 3, 0.05), self.batch(2, 1, 0.6), self.batch(3, 2, 0.25)]
-
-    def batch(
-        self, seed: int, size: int, errors: float, classes: Sequence[int] | None = None
-    ) -> Batch:
-        chosen = self.used if classes is None else classes
-        truth = regions(seed, batch=size, classes=chosen)
-        return with_errors(truth, errors, chosen, seed), truth
-
-    def matches(self, value: float, batches: Sequence[Batch]) -> list[Reference]:
-        """The ways to compute a score that give this figure."""
-        ignored = _UNUSED if self.ignore_index is None else self.ignore_index
-        known = references(batches, num_classes=self.classes, ignore_index=ignored)
-        return [way for way in known if abs(way.value - value) < NEAR]
 
 
 def check_metric(
@@ -87,12 +49,12 @@ def _claim_of(name: str) -> str:
 
 def _fitting(
     metric: Any, num_classes: int, ignore_index: int | None, claims: str, name: str
-) -> _Case:
+) -> Case:
     """The first way to call it that gives a known score; otherwise the first that works."""
-    first: _Case | None = None
+    first: Case | None = None
     trouble = ""
     for form in metric_forms(num_classes):
-        case = _Case(MetricProbe(metric, form), num_classes, ignore_index, claims, name)
+        case = Case(MetricProbe(metric, form), num_classes, ignore_index, claims, name)
         try:
             value = case.probe.value(case.batches)
         except Exception as error:
@@ -112,7 +74,7 @@ def _fitting(
 
 
 @rule("TM608", "mean-of-means", "error")
-def mean_of_means(case: _Case) -> Iterator[Finding]:
+def mean_of_means(case: Case) -> Iterator[Finding]:
     """The score is a mean over batches or images where one total is meant.
 
     Why it matters: the figure then depends on the batch size, and a small batch or an image with
@@ -120,8 +82,10 @@ def mean_of_means(case: _Case) -> Iterator[Finding]:
     per image, which its name does not say.
 
     How it decides: three batches of 3, 1 and 2 images, of different difficulty, are scored. It is
-    an error where an object gives another figure for the same images in one batch, and a warning
-    where the figure is exactly the mean over images of a score that claims to be an IoU or Dice.
+    an error where an object gives another figure for the same images in one batch, unless that is
+    explained by images that it drops or counts twice (TM611). Where the figure is exactly the mean
+    over images of a known score it is a warning if the metric claims to be an IoU or Dice, and a
+    note if nothing says what it claims to be.
 
     False alarms: a mean over images that is meant: say so in its name, and ignore the warning.
 
@@ -134,6 +98,8 @@ def mean_of_means(case: _Case) -> Iterator[Finding]:
         joined = (torch.cat([b[0] for b in batches]), torch.cat([b[1] for b in batches]))
         together = case.probe.value([joined])
         if abs(value - together) > NEAR:
+            if case.as_if(value) or case.uncounted():
+                return  # TM611 says why.
             yield mean_of_means.finding(
                 f"{case.name} is {value:.4f} for three batches, but {together:.4f} for the same "
                 "images in one batch: it averages over batches.",
@@ -142,27 +108,19 @@ def mean_of_means(case: _Case) -> Iterator[Finding]:
             )
             return
     ways = case.matches(value, batches)
-    if ways and all(way.over == "images" for way in ways) and case.claims in ("iou", "dice"):
-        total = _counterpart(case, ways[0])
+    if ways and all(way.over == "images" for way in ways) and case.claims != "accuracy":
+        total = case.counterpart(ways[0])
         yield mean_of_means.finding(
             f"{case.name} is {value:.4f}, the mean over images of their {ways[0].score}; that of "
             f"all pixels together is {total:.4f}.",
-            level="warning",
+            level="warning" if case.claims else "note",
             remedy="Add up counts over all images, or say in its name that it averages images.",
             evidence={"mean_over_images": value, "of_all_pixels": total},
         )
 
 
-def _counterpart(case: _Case, way: Reference) -> float:
-    """The same score of all pixels together."""
-    ignored = _UNUSED if case.ignore_index is None else case.ignore_index
-    known = references(case.batches, num_classes=case.classes, ignore_index=ignored)
-    same = (way.score, "all", way.absent, way.classes)
-    return next(r.value for r in known if (r.score, r.over, r.absent, r.classes) == same)
-
-
 @rule("TM609", "ignored-pixels-in-metric", "error")
-def ignored_in_metric(case: _Case) -> Iterator[Finding]:
+def ignored_in_metric(case: Case) -> Iterator[Finding]:
     """Ignored or padded pixels count in the score.
 
     Why it matters: in the published project on edges padded pixels counted as background, so the
@@ -203,6 +161,8 @@ def ignored_in_metric(case: _Case) -> Iterator[Finding]:
             evidence={"figures": figures},
         )
         return
+    if case.uncounted():
+        return  # Which score it is of those that do count cannot be told (TM611).
     known = case.matches(case.probe.value(case.batches[:1]), case.batches[:1])
     if known and not case.matches(figures[0], [(prediction, holed)]):
         yield ignored_in_metric.finding(
@@ -214,15 +174,16 @@ def ignored_in_metric(case: _Case) -> Iterator[Finding]:
 
 
 @rule("TM610", "absent-class-in-metric", "warning")
-def absent_class(case: _Case) -> Iterator[Finding]:
-    """A class that occurs in neither truth nor prediction counts as 0 or as 1.
+def absent_class(case: Case) -> Iterator[Finding]:
+    """A class that occurs in neither truth nor prediction counts as 0 or as 1, or makes a NaN.
 
     Why it matters: the mean then says more about which classes a part happens to hold than about
-    the model: as 0 it can never be good, as 1 rare classes lift it.
+    the model: as 0 it can never be good, as 1 rare classes lift it, and as NaN it is lost.
 
     How it decides: masks without the last class are predicted, without it too, with a tenth of the
     pixels wrong. It is reported where the figure is that of a mean with 0 or 1 for that class, and
-    not that of a mean without it. Three classes or more.
+    not that of a mean without it; and where it is no number, though it is one for masks with all
+    classes. Three classes or more.
 
     False alarms: a metric that says so.
 
@@ -231,7 +192,15 @@ def absent_class(case: _Case) -> Iterator[Finding]:
     if len(case.used) < 3:
         return
     batch = case.batch(5, 3, 0.1, case.used[:-1])
-    ways = case.matches(case.probe.value([batch]), [batch])
+    value = case.probe.value([batch])
+    if not math.isfinite(value) and math.isfinite(case.probe.value(case.batches)):
+        yield absent_class.finding(
+            f"{case.name} is {value} as soon as a class occurs in neither truth nor prediction.",
+            remedy="Leave classes that do not occur out of the mean, as with nanmean.",
+            evidence={"figure": str(value)},
+        )
+        return
+    ways = case.matches(value, [batch])
     if ways and all(way.absent != "out" for way in ways):
         counted = ways[0].absent
         yield absent_class.finding(
@@ -243,22 +212,35 @@ def absent_class(case: _Case) -> Iterator[Finding]:
 
 
 @rule("TM611", "images-counted-twice-or-dropped", "error")
-def counted_wrongly(case: _Case) -> Iterator[Finding]:
-    """Images are dropped, counted twice, or carried over from an earlier evaluation.
+def counted_wrongly(case: Case) -> Iterator[Finding]:
+    """Images or pixels are dropped, counted twice, or carried over from an earlier evaluation.
 
-    Why it matters: the figure is of other images than those it is named after.
+    Why it matters: the figure is of other images than those it is named after. In the published
+    project on driving the scores of city and other scenes looked at one pixel of each image, since
+    flattened labels were indexed as if they were images.
 
-    How it decides: of an object that is updated: its figure for three batches is compared with the
-    scores of two of them and of one of them twice; and the figure of a batch alone with that after
+    How it decides: the predictions of one image of a batch, or of all pixels but the first row of
+    the first image, are made wrong: where the figure stays the same to the last digit, these do
+    not count. Of an object that is updated its figure for three batches is compared with the scores
+    of some of them and of one of them twice, and the figure of a batch alone with that after
     another batch and a reset.
 
     False alarms: none are known.
 
-    How to mend: let `update` add every batch once, and `reset` clear all that it adds to.
+    How to mend: let `update` add all pixels of every batch once, and `reset` clear all that it adds
+    to.
     """
+    uncounted = case.uncounted()
+    if uncounted:
+        yield counted_wrongly.finding(
+            f"{case.name} stays the same to the last digit when all predictions of {uncounted} are "
+            "made wrong: it never looks at them.",
+            remedy="Count every pixel of every image: index images before anything is flattened.",
+            evidence={"without_effect": uncounted},
+        )
     if not case.probe.stateful:
         return
-    first, second, third = case.batches
+    second, third = case.batches[1:]
     value = case.probe.value(case.batches)
     alone, carried = case.probe.value([third]), case.probe.after_reset(second, third)
     if abs(alone - carried) > 1e-6:
@@ -268,27 +250,17 @@ def counted_wrongly(case: _Case) -> Iterator[Finding]:
             remedy="Let reset clear all that update adds to.",
             evidence={"alone": alone, "after_reset": carried},
         )
-    if any(way.over == "all" for way in case.matches(value, case.batches)):
-        return
-    others = {
-        "the last batch is dropped": [first, second],
-        "the first batch is dropped": [second, third],
-        "only the last batch counts": [third],
-        "the last batch counts twice": [first, second, third, third],
-        "the first batch counts twice": [first, first, second, third],
-    }
-    for what, batches in others.items():
-        if any(way.over == "all" for way in case.matches(value, batches)):
-            yield counted_wrongly.finding(
-                f"{case.name} of three batches is {value:.4f}, as if {what}.",
-                remedy="Let update add every batch exactly once.",
-                evidence={"figure": value, "as_if": what},
-            )
-            return
+    what = case.as_if(value)
+    if what:
+        yield counted_wrongly.finding(
+            f"{case.name} of three batches is {value:.4f}, as if {what}.",
+            remedy="Let update add every batch exactly once.",
+            evidence={"figure": value, "as_if": what},
+        )
 
 
 @rule("TM612", "accuracy-called-iou", "error")
-def accuracy_called_iou(case: _Case) -> Iterator[Finding]:
+def accuracy_called_iou(case: Case) -> Iterator[Finding]:
     """Another score under the name of IoU or Dice.
 
     Why it matters: in the published project on textures "IoU" and "precision" are the share of
@@ -296,7 +268,9 @@ def accuracy_called_iou(case: _Case) -> Iterator[Finding]:
 
     How it decides: a metric that claims to be an IoU or Dice, by `claims` or its name, is compared
     with the known scores of three batches. It is reported where it is within 0.002 of another
-    score, and of no form of the claimed one.
+    score, and of no form of the claimed one. The counts of all classes pooled are no form of it:
+    of n pixels with r right ones such a Dice is r / n, and such an IoU r / (2 n - r), so that
+    either says what the pixel accuracy says.
 
     False alarms: none are known; the scores of the probes are far apart.
 
@@ -306,15 +280,27 @@ def accuracy_called_iou(case: _Case) -> Iterator[Finding]:
         return
     value = case.probe.value(case.batches)
     ways = case.matches(value, case.batches)
-    if ways and all(way.score != case.claims for way in ways):
-        truly = "pixel accuracy" if any(w.score == "accuracy" for w in ways) else ways[0].score
-        wanted = _counterpart(case, Reference(case.claims, "all", "out", "mean", 0.0))
+    if ways and all(way.score != case.claims or way.classes == "pooled" for way in ways):
+        truly = _called(ways)
+        wanted = case.counterpart(Reference(case.claims, "all", "out", "mean", 0.0))
         yield accuracy_called_iou.finding(
             f"{case.name} claims to be {case.claims}, but is {truly}: {value:.4f}, where the mean "
             f"{case.claims} is {wanted:.4f}.",
             remedy=f"Compute the {case.claims}, or name it {truly}.",
             evidence={"claims": case.claims, "is": truly, "figure": value, "claimed": wanted},
         )
+
+
+def _called(ways: Sequence[Reference]) -> str:
+    """What a figure is, in words."""
+    if any(way.score == "accuracy" for way in ways):
+        return "pixel accuracy"
+    pooled = all(way.classes == "pooled" for way in ways)
+    return (
+        f"the {ways[0].score} of all classes pooled, a form of accuracy"
+        if pooled
+        else (ways[0].score)
+    )
 
 
 RULES: tuple[Rule, ...] = (

@@ -70,12 +70,14 @@ class Difference(NamedTuple):
     Attributes:
         share: mean share of each class, in training and in the part.
         presence: share of the images that show each class, in training and in the part.
+        spread: standard deviation of each class's share from image to image, of both together.
         p_value: of each class, corrected for there being several; 1 where none of the differences
             matters.
     """
 
     share: Float[np.ndarray, "2 K"]
     presence: Float[np.ndarray, "2 K"]
+    spread: Float[np.ndarray, " K"]
     p_value: Float[np.ndarray, " K"]
 
     @property
@@ -84,7 +86,8 @@ class Difference(NamedTuple):
         low, high = self.share.min(0), self.share.max(0)
         by_ratio = (high >= 1.5 * low) & (high >= 0.002)
         by_images = np.abs(self.presence[0] - self.presence[1]) >= 0.25
-        found: Bool[np.ndarray, " K"] = by_ratio | (high - low >= 0.1) | by_images
+        by_spread = (high - low >= 0.5 * self.spread) & (high >= 1.1 * low) & (high >= 0.002)
+        found: Bool[np.ndarray, " K"] = by_ratio | by_spread | (high - low >= 0.1) | by_images
         return found
 
 
@@ -100,7 +103,8 @@ def compare_contents(train: Contents, part: Contents, *, seed: int = 0) -> Diffe
     classes = train.pixels.shape[1]
     columns = np.concatenate([train.columns, part.columns])
     means = np.stack([columns[: len(train)].mean(0), columns[len(train) :].mean(0)])
-    found = Difference(means[:, :classes], means[:, classes:], np.ones(classes))
+    spread = columns[:, :classes].std(0)
+    found = Difference(means[:, :classes], means[:, classes:], spread, np.ones(classes))
     if not found.matters.any():
         return found  # The usual case, and the quicker one.
     groups = np.unique(
@@ -151,6 +155,19 @@ def half_widths(part: Contents) -> Float[np.ndarray, " K"]:
     return widths
 
 
+def half_width_of_mean(part: Contents, classes: Sequence[int]) -> float:
+    """Half the width of the 95 % interval of the mean IoU of some classes.
+
+    As `half_widths`, where an image that is hard is hard for all of its classes: the most that
+    their errors can add up to. With a_ki the share that image i has of the pixels of class k it is
+    1.96 s sqrt(sum_i (sum_k a_ki)^2) / K.
+    """
+    pixels = part.pixels[:, list(classes)].astype(np.float64)
+    weight = (pixels / pixels.sum(0)).sum(1) / len(classes)
+    drawn = np.sqrt(len(part) / max(len(part), part.total))
+    return float(1.96 * _SPREAD * drawn * np.sqrt((weight**2).sum()))
+
+
 @rule("TM204", "other-class-distribution", "warning")
 def other_distribution(
     contents: Mapping[str, Contents], *, train: str, class_names: Sequence[str]
@@ -169,8 +186,9 @@ def other_distribution(
         show it, must differ by more than the largest difference of any class does in all but
         0.3 % of them, divided by the number of parts, so that the number of classes and parts
         does not matter. Frames of one video are divided together. Besides, the difference must be
-        one that matters: shares that differ 1.5-fold (of a class with 0.2 % of the pixels or more)
-        or by 10 points, or images with the class by 25 points.
+        one that matters: shares that differ 1.5-fold (of a class with 0.2 % of the pixels or more),
+        by 10 points, or by a tenth that is half a standard deviation of the images (a "medium"
+        effect: Cohen, Statistical Power Analysis, 1988); or images with the class by 25 points.
 
     False alarms:
         At most 0.3 % of random splits. Parts that are meant to differ, as cities that were never
@@ -250,9 +268,11 @@ def too_small(
         by how much of the class they hold, and differs from image to image with a deviation of
         about 0.2 in trained models (0.1 to 0.22 by class, judged by the intervals of `driving`).
         Half its 95 % interval is then 1.96 x 0.2 / sqrt(n), with n images of equal weight; n is
-        smaller where a few images hold most of a class. The part is reported if that is more than
-        0.15 for most of its classes (n below 7). Single classes that are in one or two images alone
-        give a note.
+        smaller where a few images hold most of a class. Of a mean over classes it is at most what
+        it would be if an image that is hard were hard for all of its classes. The part is reported
+        if that is more than 0.15 (n below 7) for the mean, with two classes for the foreground.
+        Where it is more for most classes, though not for their mean, or where single classes are in
+        one or two images alone, there is a note.
 
     False alarms:
         A part of very even images, on which models differ by less, may be judged by fewer.
@@ -278,11 +298,12 @@ def too_small(
             "images_with_class": {class_names[k]: int(images[k]) for k in judged},
             **part.sampled,
         }
-        if np.median(widths[judged]) > _WIDE:
+        width = half_width_of_mean(part, judged)
+        if width > _WIDE:
             yield too_small.finding(
                 f"{name} has {counted(part.total, 'image')}: an IoU measured on it is uncertain by "
-                f"{np.median(widths[judged]):.2f} either way (95 % interval), so that it can tell "
-                "only very different models apart.",
+                f"{width:.2f} either way (95 % interval), so that it can tell only very different "
+                "models apart.",
                 remedy="Keep more images for it, or cross-validate.",
                 where=name,
                 evidence=evidence,
@@ -296,6 +317,15 @@ def too_small(
                 "mean.",
                 remedy="Stratify the split (data.split.stratify=true), or read the mean without "
                 "these classes.",
+                where=name,
+                level="note",
+                evidence=evidence,
+            )
+        elif (usual := float(np.median(widths[judged]))) > _WIDE:
+            yield too_small.finding(
+                f"{name} has {counted(part.total, 'image')}: the IoU of a class is uncertain by "
+                f"{usual:.2f} either way (95 % interval), their mean by {width:.2f}.",
+                remedy="Compare models by the mean, or keep more images for it.",
                 where=name,
                 level="note",
                 evidence=evidence,

@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from truemask.checks.albums import Comparison, short, side_by_side
+from truemask.checks.albums import Comparison, look_alikes, short, side_by_side
+from truemask.checks.colours import colour_difference
 from truemask.checks.finding import Picture
 from truemask.checks.probe import Probe
 from truemask.checks.registration import describe
@@ -23,6 +25,9 @@ _EQUAL = 0.998
 
 _UNTOUCHED = 0.97
 """Detail of two frames of a moving camera agrees less than this."""
+
+_COLOURS = 10 / 255
+"""Mean difference of the colours of neighbouring frames, at most, as a share of the range."""
 
 _LISTED = 20
 """Pairs that the evidence lists."""
@@ -85,11 +90,17 @@ class Shared:
         alignment = self.comparison.alignment
         copies = self._matches(alignment.same, known=self.equal)
         scenes = self._matches(alignment.alike, known=(*self.equal, *copies))
+        if self.frames is None:
+            scenes = self._of_one_light(scenes)
         moved = {second: place for second, place in copies.items() if self._is_frame(place)}
         if self.frames is None and not (
             enough(len(scenes), self.images) and len(scenes) >= len(moved)
         ):
             moved = {}
+        if not all(alignment.certain[place] for place in copies.values()) and look_alikes(
+            self.comparison.albums[0]
+        ):
+            copies = self._matches(alignment.same & alignment.certain, known=self.equal)
         return {s: p for s, p in copies.items() if s not in moved}, {**scenes, **moved}
 
     @property
@@ -145,6 +156,25 @@ class Shared:
         series = self.frames.numbered.series
         first, second = closer.first[place], closer.second[place] + len(self.comparison.albums[0])
         return bool(series[first] == series[second] >= 0)
+
+    def _of_one_light(self, scenes: Matches) -> Matches:
+        """The pairs whose colours agree; of very many, the first say whether the others are."""
+        looked = dict(islice(scenes.items(), _READ))
+        kept = {second: place for second, place in looked.items() if self._one_light(place)}
+        if len(scenes) > _READ and 2 * len(kept) >= _READ:
+            return {s: p for s, p in scenes.items() if s in kept or s not in looked}
+        return kept
+
+    def _one_light(self, place: int) -> bool:
+        """Whether the colours of a pair are those of one scene in one light."""
+        first, second = self.comparison.samples(place)
+        if first.image is None or second.image is None:
+            return False
+        if first.image.shape[2] != second.image.shape[2]:
+            return False
+        view = VIEWS[self.comparison.closer.view[place]]
+        window = self.comparison.alignment.windows[place]
+        return colour_difference(first.image, second.image, view, window) <= _COLOURS
 
     def _matches(self, which: Bool[np.ndarray, " P"], *, known: Iterable[int]) -> Matches:
         found: Matches = {}

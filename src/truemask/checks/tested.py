@@ -18,8 +18,12 @@ from truemask.runs import Run
 
 _APART = {32: 0.002}
 """IoU by which the test may differ from the validation of the same weights, by precision."""
-_APART_ELSE = 0.03
-"""The same where the validation was in bfloat16 or float16, and the test in float32."""
+_APART_ELSE = 0.01
+"""The same where the validation was in bfloat16 or float16, and the test in float32.
+
+Five short trainings in bfloat16 differed by 0.0001 or less, one that had learnt nothing, so that
+all its logits were near each other, by 0.001.
+"""
 
 
 @rule("TM605", "other-weights-tested", "error")
@@ -35,7 +39,7 @@ def other_weights_tested(run: Run, history: History, monitor: Column | None) -> 
         of the history, by the column that was to choose them (the first, where several are equal);
         the weights must be those of `checkpoints/best.ckpt`, number by number; `results.json` must
         hold the sums of the counts in `per_image.npz`; and the validation IoU of the test must lie
-        within 0.002 of the best row's (0.03 if that was not in float32), where all validation
+        within 0.002 of the best row's (0.01 if that was not in float32), where all validation
         images were looked at. Weights that
         do not say which step they are of are a warning. Of anybody's model (`check_tested`): the
         weights that were tested against a checkpoint of the best ones, number by number; names may

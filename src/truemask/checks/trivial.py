@@ -72,8 +72,15 @@ class Comparison:
 
     @property
     def above(self) -> bool:
-        """Whether the model is better, beyond chance where that can be told."""
-        return self.score > self.trivial and (self.low is None or self.low > 0)
+        """Whether the model is better beyond chance, or nothing can be told."""
+        if self.low is None:
+            return self.score > self.trivial
+        return self.score > self.trivial and self.low > 0
+
+    @property
+    def below(self) -> bool:
+        """Whether the model is no better, beyond chance where that can be told."""
+        return self.score <= self.trivial and (self.high is None or self.high <= 0)
 
 
 def compare(matrices: Matrices, trivial: Matrices, *, name: str) -> Comparison:
@@ -114,13 +121,14 @@ def trivial_score(
         which has at each place the class that is most frequent there in the training masks (two
         classes: where its share is above the threshold that is best for the training masks).
         Images are drawn with replacement 2000 times for both alike (the paired bootstrap): a score
-        that is not higher is an error; one that is higher, but not in 97.5 % of the draws, is a
-        warning. A pixel accuracy that is not higher than "always the largest class", beside an
-        IoU that is, is a note: the model may be fine, but that figure says nothing.
+        that is higher in no more than 2.5 % of the draws is an error; one that is higher in more,
+        but not in 97.5 %, is a warning. An error is wrong for at most one in 40 models. A pixel
+        accuracy that is not higher than "always the largest class", beside an IoU that is, is a
+        note: the model may be fine, but that figure says nothing.
 
     False alarms:
         With few images a model that is slightly better gets the warning: the data then cannot tell.
-        Fewer than five images have no interval, and only a score that is not higher is reported.
+        Of fewer than five images only predictions that are the trivial ones are reported.
 
     How to mend:
         Report IoU per class rather than pixel accuracy. If the IoU is trivial, the model has not
@@ -134,6 +142,8 @@ def trivial_score(
     trivials = {**constants, **{f"the best constant {name}": m for name, m in (maps or {}).items()}}
     best = max(trivials, key=lambda name: float(headline(iou(trivials[name].sum(0)))))
     compared = compare(matrices, trivials[best], name=best)
+    if compared.low is None and not np.array_equal(matrices, trivials[best]):
+        return
     if not compared.above:
         yield _finding(compared, images=len(matrices), where=where)
         return
@@ -153,22 +163,21 @@ def trivial_score(
 
 def _finding(compared: Comparison, *, images: int, where: str) -> Finding:
     interval = None if compared.low is None else [compared.low, compared.high]
-    below = compared.score <= compared.trivial
     said = (
         ""
         if interval is None
         else f" (95 % interval of the difference {interval[0]:+.4f} to {interval[1]:+.4f})"
     )
-    how = "not higher than" if below else "not higher beyond chance than"
+    how = "not higher than" if compared.below else "not higher beyond chance than"
     return trivial_score.finding(
         f"The IoU, {compared.score:.4f}, is {how} that of {compared.name}, "
         f"{compared.trivial:.4f}{said}.",
-        level="error" if below else "warning",
+        level="error" if compared.below else "warning",
         where=where,
         evidence={"iou": compared.score, "trivial": compared.trivial, "baseline": compared.name,
                   "interval_of_difference": interval, "images": images},
         remedy="Do not report this model: see whether its loss moved and what it predicts."
-        if below
+        if compared.below
         else "Judge on more images before you call this model better than that.",
     )  # fmt: skip
 

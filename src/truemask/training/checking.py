@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from truemask import checks
 from truemask.checks.catalogue import Selection
 from truemask.checks.finding import Finding
 from truemask.checks.guards import Guard
+from truemask.checks.loader_reference import files_of
 from truemask.checks.naming import check_name
 from truemask.checks.outcome import Outcome
 from truemask.checks.position import constant_map, map_matrices, place_counts
@@ -35,7 +37,10 @@ _MAP_IMAGES = 200
 """Training masks from which the best constant map is made."""
 
 _SAMPLES = 4
-"""Samples of the batch that the model is probed with."""
+"""Samples of the batch that the model is probed with, and of each other batch that is looked at."""
+
+_BATCHES = 4
+"""Batches that are looked at as they reach the model."""
 
 
 def check_before(
@@ -63,7 +68,8 @@ def check_before(
         "num_classes": labels.num_classes,
         "ignore_index": labels.ignore_index,
     }
-    batch = example_batch(prepared, seed=int(config["seed"]))
+    batches, files = example_batches(prepared, seed=int(config["seed"]))
+    batch = batches[0]
 
     def run(prefixes: Sequence[str], what: str, check: Callable[[], Sequence[Finding]]) -> None:
         if not selection.takes_any(*prefixes):
@@ -83,6 +89,11 @@ def check_before(
             f"images and masks ({sizes})",
             lambda: checks.check_dataset(parts, **classes, class_names=labels.names),
         )
+    run(
+        ("TM3",),
+        f"batches ({sum(len(one.names) for one in batches)} samples)",
+        lambda: checks.check_loader(batches, **classes, normalization=prepared.spec, dataset=files),
+    )
     run(
         ("TM401", "TM402", "TM403", "TM406", "TM407", "TM408", "TM409"),
         f"the loss ({type(loss).__name__})",
@@ -119,17 +130,26 @@ def check_before(
     return outcome
 
 
-def example_batch(prepared: Prepared, *, seed: int) -> Batch:
-    """A few augmented samples as a training step gets them."""
+def example_batches(prepared: Prepared, *, seed: int) -> tuple[list[Batch], list[Path] | None]:
+    """The first augmented samples as training steps get them, and their image files if known.
+
+    Samples draw their random numbers from their address, so that the training gets the same ones.
+    """
     train = prepared.parts["train"]
     transforms = make_transforms(prepared.data, prepared.labels)
     samples = TrainingSamples(train, transforms=transforms, seed=seed)
-    chosen = epoch_order(len(train), seed=seed, epoch=0)[: min(_SAMPLES, prepared.data.batch_size)]
-    return collate(
-        [samples[0, index] for index in chosen],
-        ignore_index=prepared.labels.ignore_index,
-        stride=prepared.stride,
-    )
+    size = min(_SAMPLES, prepared.data.batch_size)
+    chosen = list(epoch_order(len(train), seed=seed, epoch=0)[: _BATCHES * size])
+    files = files_of(train)
+    batches = [
+        collate(
+            [samples[0, index] for index in chosen[start : start + size]],
+            ignore_index=prepared.labels.ignore_index,
+            stride=prepared.stride,
+        )
+        for start in range(0, len(chosen), size)
+    ]
+    return batches, None if files is None else [Path(files[index]) for index in chosen]
 
 
 def _weights(loss: Any) -> Any:
