@@ -1,5 +1,6 @@
 """What goes wrong around a training costs no result, and resuming ends as if nothing had been."""
 
+import importlib
 import os
 import random
 import signal
@@ -259,6 +260,24 @@ def test_a_signal_within_a_callback_is_not_forgotten() -> None:
 
 class Watched:
     """An object to which weak references can be made."""
+
+
+def test_a_signal_within_an_import_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ("import os, signal", "os.kill(os.getpid(), signal.SIGTERM)", "whole = True")
+    (tmp_path / "signalled.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    interruption = Interruption(Console(quiet=True))
+
+    def import_it() -> None:
+        importlib.import_module("signalled")
+        time.sleep(5)
+        raise AssertionError("nothing ended it")
+
+    with pytest.raises(JobFailed, match="ended by SIGTERM"), interruption.installed():
+        import_it()
+    assert sys.modules.pop("signalled").whole
 
 
 def test_a_signal_that_somebody_kept_ends_the_training_later() -> None:

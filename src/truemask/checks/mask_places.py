@@ -147,12 +147,18 @@ def class_out_of_place(part: Part) -> Iterator[Finding]:
 def _home(usual: Float[np.ndarray, "S S"]) -> Bool[np.ndarray, "S S"]:
     """Cells at 2 % that hang together with cells at 15 %."""
     possible = usual >= 0.02
-    home = usual >= 0.15
+    return _connected(usual >= 0.15, possible)
+
+
+def _connected(
+    cells: Bool[np.ndarray, "S S"], to: Bool[np.ndarray, "S S"]
+) -> Bool[np.ndarray, "S S"]:
+    """Cells that hang together with given ones."""
     while True:
-        grown = _grown(home, 1) & possible
-        if np.array_equal(grown, home):
-            return home
-        home = grown
+        grown = _grown(cells, 1) & to
+        if np.array_equal(grown, cells):
+            return cells
+        cells = grown
 
 
 def _grown(cells: Bool[np.ndarray, "S S"], by: int) -> Bool[np.ndarray, "S S"]:
@@ -191,9 +197,9 @@ def constant_region(part: Part) -> Iterator[Finding]:
         On a grid of 128 x 128 cells, the cells that a class holds in at least 80 % of the images
         (ignored pixels not counted). Sky at the top and road at the bottom have such cells too, but
         their outline varies, so that the share falls slowly. It is a finding if, along 80 % of the
-        outline inside the picture, the share falls from 80 % to under 20 % within 3 cells. Ignored
-        regions are no label, and an outline against them is left out. At least 20 images, a region
-        of 0.1 % to 60 % of the picture with an outline of 12 cells at least.
+        outline of a connected region, the share falls from 80 % to under 20 % within 3 cells.
+        Ignored regions are no label, and an outline against them is left out. At least 20 images,
+        a region of 0.1 % to 60 % of the picture with an outline of 12 cells at least.
 
     False alarms:
         A camera that does not move, before a still scene: the background is constant, and a model
@@ -208,8 +214,9 @@ def constant_region(part: Part) -> Iterator[Finding]:
     known = counted_pixels.mean(0)
     for k, name in enumerate(part.meanings.names):
         holds = (part.ids == k).sum(0) / np.maximum(counted_pixels.sum(0), 1)
-        region = _always(holds, known)
-        if region is None or not 0.001 <= region.area <= 0.6 or region.sharp < 0.8:
+        regions = [region for region in _always(holds, known) if 0.001 <= region.area <= 0.6]
+        region = max(regions, key=lambda region: region.sharp, default=None)
+        if region is None or region.sharp < 0.8:
             continue
         yield constant_region.finding(
             f"{name} covers the same {region.area:.1%} of the picture in nearly every one of "
@@ -228,22 +235,29 @@ def constant_region(part: Part) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _always(holds: Float[np.ndarray, "S S"], known: Float[np.ndarray, "S S"]) -> _Region | None:
-    """The region that a class always holds, and how constant its outline is."""
+def _always(holds: Float[np.ndarray, "S S"], known: Float[np.ndarray, "S S"]) -> Iterator[_Region]:
+    """The regions that a class always holds, and how constant their outlines are."""
     inside = (holds >= _ALWAYS) & (known >= 0.5)
-    outline = sharp = 0
+    outline = np.zeros_like(inside)
+    # Where the outline hardly rises, the share falls within few cells across it, not along a row.
+    least = holds
     for axis in (0, 1):
+        near = [_moved(least, way, axis, fill=1.0) for way in range(-_STEP, _STEP + 1)]
+        least = np.min(near, axis=0)
         for way in (1, -1):
-            here = inside & ~_moved(inside, way, axis, fill=True)
-            against_ignored = np.zeros_like(here)
-            least = np.ones_like(holds)
-            for step in range(1, _STEP + 1):
-                least = np.minimum(least, _moved(holds, way * step, axis, fill=1.0))
-                against_ignored |= _moved(known, way * step, axis, fill=1.0) < 0.5
-            here &= ~against_ignored
-            outline += int(here.sum())
-            sharp += int((here & (least <= 1 - _ALWAYS)).sum())
-    return _Region(float(inside.mean()), sharp / outline) if outline >= 12 else None
+            steps = range(1, _STEP + 1)
+            known_near = np.min([_moved(known, way * n, axis, fill=1.0) for n in steps], axis=0)
+            outline |= inside & ~_moved(inside, way, axis, fill=True) & (known_near >= 0.5)
+    sharp = outline & (least <= 1 - _ALWAYS)
+    left = inside
+    while left.any():
+        seed = np.zeros_like(left)
+        seed.flat[int(left.argmax())] = True
+        region = _connected(seed, left)
+        left = left & ~region
+        length = int((outline & region).sum())
+        if length >= 12:
+            yield _Region(float(region.mean()), float((sharp & region).sum()) / length)
 
 
 def _moved(values: Cells, way: int, axis: int, *, fill: float) -> Cells:

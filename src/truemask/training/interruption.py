@@ -27,8 +27,12 @@ _ENDING = {
 _PAUSE_S = 0.05
 """Until a signal that came where nothing can be raised is looked at again."""
 
-_FRAGILE = ("__del__", "_launch")
-"""Functions that are not broken off: finalizers, and how `multiprocessing` starts a process."""
+_FRAGILE = ("__del__", "_launch", "_find_and_load")
+"""Functions that are not broken off: finalizers, how `multiprocessing` starts a process, imports.
+
+An extension that calls Python while it is imported, as PyTorch does, aborts the process where an
+exception that it does not know comes out of the call.
+"""
 
 
 class _Ended(BaseException):
