@@ -25,7 +25,7 @@ _USUAL, _LEAST = 0.05, 0.02
 _FEWEST = 20
 """Images from which on a part tells what is usual."""
 
-_STUFF = 0.05
+_STUFF = 0.03
 """Median area of a class that has its place in a scene, as sky and road have."""
 
 _OWNED = 0.8
@@ -96,12 +96,12 @@ def class_out_of_place(part: Part) -> Iterator[Finding]:
     How it decides:
         On a grid of 32 x 32 cells, the share of the images in which a class holds the middle of a
         cell. Only classes with a place of their own are looked at: in at least half of the images,
-        covering 5 % of these in the median. Their home are the cells that the class holds in 2 % of
+        covering 3 % of these in the median. Their home are the cells that the class holds in 2 % of
         the images or more, and that hang together with cells that it holds in 15 %. A cell is out
         of place if it is four cells or more from home, an eighth of the picture, and another class
-        holds it in 80 % of the images. An image is
-        reported if 1 % of its cells are, of one class. At least 30 images; nothing is said where
-        more than one image in twelve would be reported.
+        or the ignored id holds it in 80 % of the images. An image is reported if 1 % of its cells
+        are, of one class. At least 30 images; nothing is said where more than one image in six
+        would be reported.
 
     False alarms:
         A picture taken from an unusual angle.
@@ -114,15 +114,17 @@ def class_out_of_place(part: Part) -> Iterator[Finding]:
     cells = part.ids[:, 2::4, 2::4]
     shares = part.pixels / np.maximum(part.areas, 1)[:, None]
     usual_of = np.stack([(cells == k).mean(0) for k in range(len(part.meanings.names))])
+    ignored = (cells == IGNORED).mean(0)
     for k, name in enumerate(part.meanings.names):
         has = part.pixels[:, k] > 0
         if has.mean() < 0.5 or np.median(shares[has, k]) < _STUFF:
             continue
         holds = cells == k
-        owned = np.delete(usual_of, k, 0).max(0, initial=0.0) >= _OWNED
+        others = np.delete(usual_of, k, 0).max(0, initial=0.0)
+        owned = np.maximum(others, ignored) >= _OWNED
         amount = (holds & owned & ~_grown(_home(usual_of[k]), 3)).mean((1, 2))
         places = [place for place in np.argsort(-amount) if amount[place] >= 0.01]
-        if not places or len(places) > len(cells) / 12:
+        if not places or len(places) > len(cells) / 6:
             continue
         found = [part.read[place] for place in places]
         usual = usual_of[k].repeat(4, 0).repeat(4, 1)
