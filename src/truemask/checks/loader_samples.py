@@ -11,6 +11,7 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from truemask.checks.batches import class_ids, read_batch
+from truemask.checks.failures import in_short
 from truemask.errors import UsageError
 
 ENOUGH = 64
@@ -64,7 +65,8 @@ def draw(loader: Iterable[Any], *, num_classes: int, batches: int) -> Drawn:
     """The first batches of a loader, until there are enough images.
 
     Raises:
-        UsageError: there are none, no images can be told in them, or it can be iterated only once.
+        UsageError: there are none, one cannot be read, no images can be told in them, or it can be
+            iterated only once.
     """
     if hasattr(loader, "__next__"):
         raise UsageError(
@@ -75,7 +77,7 @@ def draw(loader: Iterable[Any], *, num_classes: int, batches: int) -> Drawn:
     masks: list[Tensor] = []
     last = False
     with _generators_kept(loader):
-        for number, batch in zip(range(batches), loader, strict=False):
+        for number, batch in zip(range(batches), _read(loader), strict=False):
             read = read_batch(batch)
             images = read.images.detach().cpu()
             if images.shape[1] > 16 and images.shape[3] in (1, 3, 4):
@@ -99,6 +101,18 @@ def draw(loader: Iterable[Any], *, num_classes: int, batches: int) -> Drawn:
     if not taken:
         raise UsageError("the loader gives no batch: its dataset is empty, or drop_last left none")
     return Drawn(images=tuple(taken), masks=tuple(masks), channels_last=last)
+
+
+def _read(loader: Iterable[Any]) -> Iterator[Any]:
+    """The batches.
+
+    Raises:
+        UsageError: reading one fails.
+    """
+    try:
+        yield from loader
+    except Exception as error:  # Other people's code may raise anything.
+        raise UsageError(f"the loader cannot be read: {in_short(error)}") from error
 
 
 @contextmanager

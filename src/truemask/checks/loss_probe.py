@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from truemask.checks.failures import in_short, kind_of
 from truemask.checks.loss_forms import Form, classes_of
 from truemask.checks.untouched import modules_of, seed
 
@@ -132,7 +133,7 @@ class LossProbe:
         try:
             (gradient,) = torch.autograd.grad(outcome, scores, allow_unused=True)
         except Exception as error:
-            raise Refused(_in_short(error)) from error
+            raise Refused(in_short(error)) from error
         return float(outcome.detach()), gradient
 
     def _call(
@@ -143,7 +144,7 @@ class LossProbe:
         try:
             return number_of(self.loss(self.form.prediction(scores), truth))
         except Exception as error:
-            raise Refused(_in_short(error)) from error
+            raise Refused(in_short(error)) from error
 
     def scores(self, logits: Float[Tensor, "B L H W"]) -> Float[Tensor, "B L H W"]:
         """Logits as what the loss is given; a copy, differentiable where they are."""
@@ -347,6 +348,8 @@ def number_of(outcome: Any) -> Float[Tensor, ""]:
     if isinstance(outcome, Tensor):
         # Without a reduction: whoever uses it takes the mean.
         return outcome if outcome.ndim == 0 else outcome.mean()
+    if not hasattr(outcome, "__float__"):
+        raise TypeError(f"it returned {kind_of(outcome)} where a loss is a tensor of one number")
     return torch.tensor(float(outcome), dtype=torch.float64)
 
 
@@ -355,8 +358,3 @@ def _device_of(loss: Any) -> torch.device:
         for tensor in (*module.parameters(), *module.buffers()):
             return tensor.device
     return torch.device("cpu")
-
-
-def _in_short(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

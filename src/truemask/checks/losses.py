@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from truemask.checks.failures import refuse_class
 from truemask.checks.finding import Finding, Rule, worst_first
 from truemask.checks.loss_activation import fitting_kind, wrong_activation
 from truemask.checks.loss_axes import mixed_axes, perfect_not_best
@@ -65,6 +66,7 @@ def check_loss(
     """
     kind: Kind = "logits" if from_logits else "probabilities"
     name = name_of(loss)
+    refuse_class(loss, name)
     troubles: list[str] = []
     groups = forms(num_classes, target)
     with untouched(loss):

@@ -132,6 +132,8 @@ def figure(outcome: Any) -> float:
         return figure(next(iter(outcome.values())))
     if isinstance(outcome, tuple):
         return figure(outcome[0])
+    if outcome is None:
+        raise TypeError("it returned nothing (None) where a figure is a number")
     values = outcome.detach().cpu().numpy() if isinstance(outcome, Tensor) else np.asarray(outcome)
     values = values.astype(np.float64)
     known = values[~np.isnan(values)]

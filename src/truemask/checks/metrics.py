@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from truemask.checks.failures import in_short, refuse_class
 from truemask.checks.finding import Finding, Rule, rule, worst_first
 from truemask.checks.metric_case import NEAR, Case
 from truemask.checks.metric_probe import MetricProbe, metric_forms
@@ -35,6 +36,7 @@ def check_metric(
         UsageError: it cannot be called in any of the usual ways.
     """
     name = name_of(metric)
+    refuse_class(metric, name)
     with untouched(metric):
         case = _fitting(metric, num_classes, ignore_index, claims or _claim_of(name), name)
         found = [finding for check in RULES for finding in check(case)]
@@ -58,9 +60,10 @@ def _fitting(
         try:
             value = case.probe.value(case.batches)
         except Exception as error:
-            trouble = trouble or f"{type(error).__name__}: {str(error).splitlines()[:1]}"
+            trouble = trouble or in_short(error)
             continue
         if not math.isfinite(value):
+            trouble = trouble or f"the figure {value}"
             continue
         first = first or case
         if case.matches(value, case.batches):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from truemask.checks.failures import in_short
 from truemask.errors import UsageError
 
 
@@ -63,7 +64,7 @@ def independent_copy(model: nn.Module) -> nn.Module:
     except Exception as error:
         raise UsageError(
             f"{type(model).__name__} cannot be copied, and a model is probed by changing a copy "
-            f"({first_line(error)}): keep what cannot be copied outside of the module"
+            f"({in_short(error)}): keep what cannot be copied outside of the module"
         ) from error
     twin.zero_grad(set_to_none=True)
     return twin
@@ -86,9 +87,3 @@ def to_single(model: nn.Module) -> None:
     halves = (torch.half, torch.bfloat16)
     if any(tensor.dtype in halves for tensor in (*model.parameters(), *model.buffers())):
         model.float()
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in short."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -192,9 +192,11 @@ def bias_before_normalisation(probe: ModelProbe) -> Iterator[Finding]:
     if not names:
         return
     parameters = dict(probe.model.named_parameters())
+    one = len(names) == 1
     yield bias_before_normalisation.finding(
-        f"{len(names)} biases ({_some(names)}) stand before a normalisation that takes them off: "
-        f"{_count(parameters, names)} values that never learn.",
+        f"{len(names)} {'bias' if one else 'biases'} ({_some(names)}) "
+        f"{'stands' if one else 'stand'} before a normalisation that takes "
+        f"{'it' if one else 'them'} off: {_count(parameters, names)} values that never learn.",
         remedy="Build these layers with bias=False.",
         where=_common(names),
         evidence={"parameters": names[:50], "count": len(names)},

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from truemask.checks.batches import Batch, class_ids
+from truemask.checks.failures import in_short
 from truemask.checks.loss_forms import Form, forms
 from truemask.checks.loss_probe import number_of
 from truemask.checks.model_copies import (
     SingleValue,
-    first_line,
     independent_copy,
     is_single_value,
     settle,
@@ -188,7 +188,7 @@ class ModelProbe:
                 raise SingleValue(layer, () if given is None else tuple(given.shape)) from error
             raise UsageError(
                 f"the model does not take the example batch, images of the shape "
-                f"{tuple(self.images.shape)} and dtype {self.images.dtype}: {first_line(error)}"
+                f"{tuple(self.images.shape)} and dtype {self.images.dtype}: {in_short(error)}"
             ) from error
 
     @cached_property

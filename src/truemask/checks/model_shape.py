@@ -41,8 +41,8 @@ def wrong_output_shape(probe: ModelProbe) -> Iterator[Finding]:
     main = probe.main
     if main is None:
         yield wrong_output_shape.finding(
-            f"forward gives {_shapes(probe)}, but no tensor with {len(probe.images)} samples and "
-            "the axes (B, L, H, W).",
+            f"forward gives {_shapes(probe)}, where a tensor with {len(probe.images)} samples and "
+            "the axes (B, L, H, W) is wanted.",
             remedy="Return logits of the shape (B, num_classes, H, W).",
             evidence={"outputs": [list(output.tensor.shape) for output in probe.full]},
         )

@@ -73,6 +73,8 @@ def check_model(
     """
     if num_classes < 1:
         raise UsageError(f"num_classes is {num_classes}; it must be 1 or more")
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"the model is a {type(model).__name__}: give a torch.nn.Module")
     channels = _channels(num_classes, num_logits)
     batch = read_batch(example_batch)
     with untouched(loss):

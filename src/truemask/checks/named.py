@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from truemask.build import nearest
+from truemask.checks.failures import in_short
 from truemask.errors import UsageError
-from truemask.untrusted import one_line
 
 
 def load(name: str, *, option: str) -> Any:
@@ -31,9 +31,9 @@ def load(name: str, *, option: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # anybody's module may fail in any way
+    except (Exception, SystemExit) as error:  # anybody's module may fail in any way
         raise UsageError(
-            f"{option}: {module_name} cannot be imported: {one_line(error)}"
+            f"{option}: {module_name} cannot be imported: {in_short(error)}"
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):
@@ -51,20 +51,30 @@ def made(found: Any, *, option: str) -> Any:
     """
     if isinstance(found, nn.Module) or not callable(found):
         return found
-    if inspect.isclass(found) or _needs_nothing(found):
+    if inspect.isclass(found) or _makes_something(found, option):
         try:
             return found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
-                f"{option}: calling it without arguments fails ({one_line(error)}): give a "
+                f"{option}: calling it without arguments fails ({in_short(error)}): give a "
                 "function that takes none and returns it"
             ) from error
     return found
 
 
-def _needs_nothing(function: Callable[..., Any]) -> bool:
-    """Whether a function takes no argument at all, as one that makes something does."""
+def _makes_something(function: Callable[..., Any], option: str) -> bool:
+    """Whether a function is to be called for what it makes: it can be called without arguments.
+
+    A loss or a metric may have defaults, too; a function that takes any is one of these itself.
+    """
     try:
-        return not inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return False
+    if option in ("--loss", "--metric"):
+        return not parameters
+    return all(
+        parameter.default is not parameter.empty
+        or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        for parameter in parameters
+    )

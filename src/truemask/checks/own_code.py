@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from truemask import checks
+from truemask.checks.batches import read_batch
+from truemask.checks.failures import in_short
 from truemask.checks.named import load, made
 from truemask.checks.outcome import Outcome
 from truemask.errors import UsageError
@@ -104,6 +106,8 @@ def _check_data(data: Any, own: OwnCode, outcome: Outcome) -> None:
             f"batches of {own.dataset}",
             lambda: checks.check_loader(data, num_classes=own.classes, **ignored),
         )
+        if read_batch(next(iter(data))).masks is None:
+            outcome.skip(f"masks of {own.dataset}", "its batches hold images alone")
         return
     outcome.run(
         f"images and masks of {own.dataset}",
@@ -121,10 +125,10 @@ def _example(data: Any, own: OwnCode) -> Any:
     part = next(iter(data.values())) if isinstance(data, Mapping) else data
     try:
         return torch.utils.data.default_collate([part[i] for i in range(min(2, len(part)))])
-    except (TypeError, RuntimeError) as error:
+    except Exception as error:  # Other people's code may raise anything.
         raise UsageError(
-            f"{own.dataset}: two samples do not make a batch ({error}): give a DataLoader as "
-            "--dataset to check the model with"
+            f"{own.dataset}: two samples do not make a batch ({in_short(error)}): give a "
+            "DataLoader as --dataset to check the model with"
         ) from error
 
 
