@@ -92,7 +92,8 @@ class OnePixelAnImage(Total):
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         count = len(prediction)
-        super().update(prediction.reshape(-1)[None, :count], target.reshape(-1)[None, :count])
+        pixels = [ids.reshape(-1)[None, None, :count] for ids in (prediction, target)]
+        super().update(*pixels)
 
 
 class RunningMean(MeanOfBatches):
