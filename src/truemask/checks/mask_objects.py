@@ -76,9 +76,10 @@ def connected_regions(mask: Shaped[np.ndarray, "H W"]) -> Int[np.ndarray, "H W"]
     change[::width] = True
     run = np.cumsum(change) - 1
     runs = run.reshape(mask.shape)
-    touch = mask[1:] == mask[:-1]
-    joined = np.unique(np.stack([runs[:-1][touch], runs[1:][touch]], 1), axis=0)
-    parent = _join(int(run[-1]) + 1, joined[:, 0], joined[:, 1])
+    changes = change.reshape(mask.shape)
+    # Where two runs touch, at the first pixel where they do.
+    touch = (mask[1:] == mask[:-1]) & (changes[1:] | changes[:-1])
+    parent = _join(int(run[-1]) + 1, runs[:-1][touch], runs[1:][touch])
     _, numbers = np.unique(parent, return_inverse=True)
     regions: Int[np.ndarray, "H W"] = numbers[run].reshape(mask.shape)
     return regions
