@@ -175,6 +175,7 @@ RESUMABLE = (
     "trainer.strategy",
     "data.num_workers",
     "data.cache",
+    "data.cache_folder",
     "logger",
     "checks",
 )
@@ -201,7 +202,7 @@ def resume_config(
             raise UsageError(
                 f"{word!r} would make it another training{hint}: on resuming only "
                 "trainer.max_epochs, max_steps, max_time, patience, devices and strategy, "
-                "data.num_workers, data.cache, logger and checks may change"
+                "data.num_workers, cache and cache_folder, logger and checks may change"
             )
     changed = override_config(config, overrides)
     check_config(changed, allow=known_targets().union(allow))
