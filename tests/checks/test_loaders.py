@@ -311,6 +311,34 @@ def test_masks_that_hold_no_classes(change, words):
     assert words in found[0].message
 
 
+def black_and_white(image, mask):
+    return image, torch.where(mask == 2, 255, 0)
+
+
+def background_in_padding(image, mask):
+    mask = torch.zeros_like(mask)
+    mask[..., -20:] = 255
+    return image, mask
+
+
+def black_white_and_one(image, mask):
+    return image, torch.where(mask == 2, 255, (mask == 1).long())
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (black_and_white, {"TM109"}),
+        (background_in_padding, set()),
+        (black_white_and_one, set()),
+    ],
+)
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_foreground_that_is_ignored_is_found(change, found, classes):
+    said = check_loader(loader(change), num_classes=classes)
+    assert {finding.code for finding in said} & {"TM107", "TM109"} == found
+
+
 def test_batches_of_many_forms_are_understood():
     images, masks = next(iter(loader(IMAGENET)))
     hot = torch.nn.functional.one_hot(masks, CLASSES).permute(0, 3, 1, 2).float()

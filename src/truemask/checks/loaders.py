@@ -13,8 +13,12 @@ from truemask.checks.loader_masks import counted_padding, mask_not_transformed
 from truemask.checks.loader_reference import swapped_channels
 from truemask.checks.loader_samples import Drawn, draw
 from truemask.checks.loader_scaling import declared, wrong_scaling
+from truemask.checks.mask_labels import foreground_ignored
 from truemask.checks.untouched import untouched
 from truemask.errors import UsageError
+
+_DRAWN = 16
+"""Masks that show something ignored among the background, at least."""
 
 
 def check_loader(
@@ -60,6 +64,7 @@ def check_loader(
         return worst_first(
             [
                 *_unusable_masks(drawn, num_classes, ignore_index),
+                *_foreground_ignored(drawn, num_classes, ignore_index),
                 *wrong_scaling(drawn, scaling),
                 *swapped_channels(drawn, source, given=dataset is not None),
                 *mask_not_transformed(drawn),
@@ -86,6 +91,35 @@ def _unusable_masks(drawn: Drawn, num_classes: int, ignore_index: int) -> Iterat
                 evidence={"shape": list(masks.shape), "dtype": str(masks.dtype)},
             )
             return
+
+
+def _foreground_ignored(drawn: Drawn, num_classes: int, ignore_index: int) -> Iterator[Finding]:
+    """Binary masks whose foreground has the ignored id: TM109, as for files.
+
+    Rows and columns that are ignored as a whole may be padding, and do not speak for it.
+    """
+    if num_classes > 2:
+        return
+    zeros = ignored = drawing = 0
+    for number, masks in enumerate(drawn.masks):
+        image = next(taken.image for taken in drawn.images if taken.batch == number)
+        ids = class_ids(masks, (image.shape[1], image.shape[2]), num_classes=num_classes)
+        if ids is None or not ((ids == 0) | (ids == ignore_index)).all():
+            return
+        void = ids == ignore_index
+        beside = (~void).any(1, keepdim=True) & (~void).any(2, keepdim=True)
+        zeros += int((~void).sum())
+        ignored += int(void.sum())
+        drawing += int((void & beside).flatten(1).any(1).sum())
+    if zeros and drawing >= _DRAWN:
+        yield foreground_ignored.finding(
+            f"All pixels of the masks are of class 0 or have the ignored id {ignore_index} "
+            f"({ignored / (zeros + ignored):.2%}), so that no foreground is trained.",
+            where="all batches",
+            remedy="Map 255 to class 1 when masks are read (mask > 0), or pass another "
+            "ignore_index.",
+            evidence={"ignored": ignored / (zeros + ignored), "masks": drawing},
+        )
 
 
 def _fault_of(
