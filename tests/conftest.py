@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,10 @@ from hypothesis import settings
 # The first call of a torch function takes long, and the machine may be busy: neither is a failure.
 settings.register_profile("truemask", deadline=None)
 settings.load_profile("truemask")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and so are its children's.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
