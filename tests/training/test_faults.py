@@ -287,6 +287,21 @@ def test_a_signal_that_somebody_kept_ends_the_training_later() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_a_signal_that_somebody_turned_into_an_error_is_told_as_a_signal() -> None:
+    interruption = Interruption(Console(quiet=True))
+
+    def turn() -> None:
+        try:
+            await_signal()
+        except BaseException as error:  # what Hydra does while it composes
+            raise UsageError("ConfigCompositionException") from error
+
+    with pytest.raises(JobFailed, match="ended by SIGUSR1"), interruption.installed():
+        turn()
+    with pytest.raises(UsageError, match="as it is"), Interruption(Console(quiet=True)).installed():
+        raise UsageError("as it is")
+
+
 def test_a_signal_where_nothing_has_to_be_saved_ends_at_once() -> None:
     interruption = Interruption(Console(quiet=True))
     with pytest.raises(JobFailed, match="ended by SIGUSR1"), interruption.installed():

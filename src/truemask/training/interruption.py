@@ -54,6 +54,7 @@ class Interruption:
         self.ending = ""
         self.hint = ""
         self._deferred = False
+        self._raised = False
         self._owner = os.getpid()
         self._hook = sys.unraisablehook
 
@@ -81,6 +82,11 @@ class Interruption:
             yield
         except _Ended as error:
             raise self._failure() from error
+        except Exception as error:
+            # A library may turn everything that is raised in it into an error of its own.
+            if self._raised and not isinstance(error, JobFailed):
+                raise self._failure() from error
+            raise
         finally:
             sys.unraisablehook = self._hook
             _look_again_after(0)  # that is, never
@@ -132,6 +138,7 @@ class Interruption:
         if _is_fragile(frame):
             _look_again_after(_PAUSE_S)
         else:
+            self._raised = True
             raise _Ended
 
 
