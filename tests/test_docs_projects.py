@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from truemask.analysis.project import Project
-from truemask.analysis.reproduce import PROJECTS
 from truemask.cli import parser
 from truemask.compose import compose_config, options
 from truemask.datasets import bdd100k, cityscapes, gta5
 from truemask.datasets.voc import voc
 from truemask.losses import CrossEntropy, Focal
 from truemask.miniatures.writing import MINIATURES, write_miniature
+from truemask.projects.project import Project
+from truemask.projects.reproduce import PROJECTS
 from truemask.sweeps.space import read_space
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from truemask.analysis.reproduction import Cell, Reproduction, Row, TrialReport
 from truemask.errors import counted
+from truemask.projects.reproduction import Cell, Reproduction, Row, TrialReport
 from truemask.tables import print_reproduction
 
 

@@ -491,7 +491,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from truemask.analysis.reproduce import reproduce
+    from truemask.projects.reproduce import reproduce
 
     out = options.out or Path("reproductions") / options.project
     result = reproduce(

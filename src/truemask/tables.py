@@ -13,7 +13,7 @@ from truemask.errors import counted
 # The command line starts fast: what imports PyTorch stands inside the functions.
 if TYPE_CHECKING:
     from truemask.analysis.comparison import Comparison, Difference
-    from truemask.analysis.reproduction import Cell, Reproduction
+    from truemask.projects.reproduction import Cell, Reproduction
     from truemask.results import PartResult
     from truemask.sweeps.results import SweepResult
 
@@ -114,8 +114,8 @@ def _subgroups(attribute: str, groups: "Mapping[str, PartResult]") -> Table:
 
 def print_reproduction(reproduction: "Reproduction") -> None:
     """A table of published figures beside ours, with 95 % intervals where there are some."""
-    from truemask.analysis.page import digits
     from truemask.analysis.quantities import describe
+    from truemask.projects.page import digits
 
     def show(cell: "Cell | None") -> str:
         if cell is None:

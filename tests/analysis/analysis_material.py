@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from truemask.analysis.project import Figure, Project, Trial
 from truemask.compose import compose_config
 from truemask.labels import LabelMap
 from truemask.per_image import Evaluation, save_parts
+from truemask.projects.project import Figure, Project, Trial
 from truemask.runs import Run, RunSample
 from truemask.training.settings import DataSettings, TrainerSettings
 

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 from cycler import cycler
@@ -12,10 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from truemask.analysis.project import Chart
 from truemask.results import Interval
 
 _DOTS_AN_INCH = 100
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of curves or bars, once for light and once for dark pages, as data URIs."""
+
+    kind: ClassVar = "chart"
+    light: str
+    dark: str
+    width: int
+    height: int
+    said: str
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from truemask.analysis.charts import Line, chart, draw_lines, grid_chart
+from truemask.analysis.charts import Chart, Line, chart, draw_lines, grid_chart
 from truemask.analysis.comparison import SAID, Comparison, Group
-from truemask.analysis.project import Chart
 from truemask.analysis.quantities import column
 from truemask.analysis.run_settings import MOST_NAMED, last_names, short, shown
 from truemask.files import write_text

@@ -1,8 +1,8 @@
 """The project `edges`: rare positives, with and without a weight in the loss."""
 
-from truemask.analysis.histories import LOSSES, SCORES, curves
-from truemask.analysis.panels import present, side_by_side
-from truemask.analysis.project import Content, Figure, Miniature, Project, Runs, Trial
+from truemask.projects.histories import LOSSES, SCORES, curves
+from truemask.projects.panels import present, side_by_side
+from truemask.projects.project import Content, Figure, Miniature, Project, Runs, Trial
 
 _IMAGES = 2039
 

@@ -1,10 +1,10 @@
 """The project `cityscapes`: 24 classes, a warm-up, accumulated gradients."""
 
 from truemask.analysis.charts import Bar, bars_chart
-from truemask.analysis.histories import LOSSES, SCORES, curves
-from truemask.analysis.panels import beside_truth, first_of, over_time, present
-from truemask.analysis.project import Content, Figure, Miniature, Project, Runs, Trial
 from truemask.analysis.quantities import part_result
+from truemask.projects.histories import LOSSES, SCORES, curves
+from truemask.projects.panels import beside_truth, first_of, over_time, present
+from truemask.projects.project import Content, Figure, Miniature, Project, Runs, Trial
 
 _TITLES = {"published": "Their settings", "improved": "Improved"}
 _IMAGES = 2975

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from truemask.analysis.project import Panel, Panels
 from truemask.bundle import Bundle
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
 from truemask.models.tiling import image_logits
+from truemask.projects.project import Panel, Panels
 from truemask.report.pictures import Picture, Quality, mask, photo
 from truemask.run_samples import RunSample
 from truemask.runs import Run

@@ -9,20 +9,20 @@ from analysis_material import evaluation
 from PIL import Image
 from rich.console import Console
 
-from truemask.analysis.areas import area_difference
 from truemask.analysis.attention import attention_maps, overlay
-from truemask.analysis.batch_statistics import batch_statistics
-from truemask.analysis.panels import over_time, predict, side_by_side
-from truemask.analysis.project import Chart, Listing, Panels
 from truemask.analysis.quantities import read_quantity
-from truemask.analysis.reproduce import PROJECTS
-from truemask.analysis.trials import Workshop
 from truemask.bundle import save_bundle
 from truemask.errors import UsageError
 from truemask.images import RGB
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 from truemask.models.unet import UNet
+from truemask.projects.areas import area_difference
+from truemask.projects.batch_statistics import batch_statistics
+from truemask.projects.panels import over_time, predict, side_by_side
+from truemask.projects.project import Chart, Listing, Panels
+from truemask.projects.reproduce import PROJECTS
+from truemask.projects.trials import Workshop
 from truemask.runs import Run
 
 UNET = {

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import torch
 
-from truemask.analysis.areas import compare_areas
 from truemask.analysis.attention import attention_maps, overlay
 from truemask.analysis.charts import Bar, bars_chart, grid_chart
-from truemask.analysis.histories import LOSSES, curves
-from truemask.analysis.panels import QUALITY, beside_truth, first_of, predicted_samples, present
-from truemask.analysis.project import (
+from truemask.analysis.quantities import part_result, read_quantity
+from truemask.projects.areas import compare_areas
+from truemask.projects.histories import LOSSES, curves
+from truemask.projects.panels import QUALITY, beside_truth, first_of, predicted_samples, present
+from truemask.projects.project import (
     Content,
     Figure,
     Miniature,
@@ -19,7 +20,6 @@ from truemask.analysis.project import (
     Runs,
     Trial,
 )
-from truemask.analysis.quantities import part_result, read_quantity
 from truemask.report.pictures import photo
 from truemask.runs import Run
 

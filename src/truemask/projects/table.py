@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from truemask.analysis.matching import training_facts, training_images
-from truemask.analysis.project import Project, Trial
 from truemask.analysis.quantities import read_quantity
-from truemask.analysis.reproduction import Cell, Row, TrialReport
-from truemask.analysis.trials import Carried
 from truemask.errors import UsageError
+from truemask.projects.project import Project, Trial
+from truemask.projects.reproduction import Cell, Row, TrialReport
+from truemask.projects.trials import Carried
 from truemask.runs import Run
 
 _NEAR = 0.05

@@ -2,10 +2,11 @@
 
 from rich.console import Console
 
-from truemask.analysis.histories import LOSSES, curves
 from truemask.analysis.matching import training_facts
-from truemask.analysis.panels import beside_truth, present
-from truemask.analysis.project import (
+from truemask.analysis.quantities import Quantity, part_result, read_quantity, share_of_commonest
+from truemask.projects.histories import LOSSES, curves
+from truemask.projects.panels import beside_truth, present
+from truemask.projects.project import (
     Content,
     Figure,
     Listing,
@@ -15,7 +16,6 @@ from truemask.analysis.project import (
     Runs,
     Trial,
 )
-from truemask.analysis.quantities import Quantity, part_result, read_quantity, share_of_commonest
 from truemask.report import formats
 from truemask.runs import Run
 from truemask.training.testing import evaluate_run

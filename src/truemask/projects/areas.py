@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from truemask.analysis.project import Listing
 from truemask.analysis.quantities import part_evaluation
 from truemask.metrics.bootstrap import FEWEST, percentile_intervals, resampled_margins
 from truemask.metrics.confusion import Counts, headline, iou
 from truemask.per_image import Evaluation
+from truemask.projects.project import Listing
 from truemask.results import Interval
 from truemask.runs import Run
 

@@ -5,11 +5,11 @@ import json
 import pytest
 from analysis_material import trial
 
-from truemask.analysis.project import Project
-from truemask.analysis.reproduction import Cell, Reproduction, Row, TrialReport, load, save
-from truemask.analysis.table import doubt, make_rows, report_trial
-from truemask.analysis.trials import Carried
 from truemask.errors import UsageError
+from truemask.projects.project import Project
+from truemask.projects.reproduction import Cell, Reproduction, Row, TrialReport, load, save
+from truemask.projects.table import doubt, make_rows, report_trial
+from truemask.projects.trials import Carried
 
 
 def row(published=0.5, value=0.55, bar=0.15, doubt=""):

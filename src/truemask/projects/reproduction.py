@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from truemask.analysis.project import Column
-from truemask.analysis.trials import Status
 from truemask.errors import UsageError
 from truemask.files import read_json, write_json
+from truemask.projects.project import Column
+from truemask.projects.trials import Status
 from truemask.results import Interval
 
 T = TypeVar("T")

@@ -7,11 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from truemask.analysis.batch_statistics import batch_statistics
-from truemask.analysis.charts import Bar, Line, bars_chart, chart, draw_lines, lines_chart
-from truemask.analysis.panels import QUALITY, beside_truth, present
-from truemask.analysis.project import (
-    Chart,
+from truemask.analysis.charts import Bar, Chart, Line, bars_chart, chart, draw_lines, lines_chart
+from truemask.analysis.quantities import Quantity, read_quantity, running_loss
+from truemask.datasets.textures import LABELS, textures
+from truemask.images import to_rgb
+from truemask.projects.batch_statistics import batch_statistics
+from truemask.projects.panels import QUALITY, beside_truth, present
+from truemask.projects.project import (
     Content,
     Figure,
     Measure,
@@ -21,9 +23,6 @@ from truemask.analysis.project import (
     Runs,
     Trial,
 )
-from truemask.analysis.quantities import Quantity, read_quantity, running_loss
-from truemask.datasets.textures import LABELS, textures
-from truemask.images import to_rgb
 from truemask.report.pictures import mask, photo
 
 _ADAM = {

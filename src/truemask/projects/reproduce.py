@@ -15,21 +15,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from truemask.analysis.benchmarks import BENCHMARKS
-from truemask.analysis.cityscapes import CITYSCAPES
-from truemask.analysis.driving import DRIVING
-from truemask.analysis.edges import EDGES
 from truemask.analysis.matching import is_complete
-from truemask.analysis.page import draw_figures, write_page
-from truemask.analysis.project import Project, Trial
-from truemask.analysis.reproduction import Reproduction, save
-from truemask.analysis.table import doubt, make_rows, report_trial
-from truemask.analysis.textures import TEXTURES
-from truemask.analysis.trials import Carried, Workshop, explain_given, open_given
 from truemask.build import nearest
 from truemask.errors import JobFailed, UsageError
 from truemask.files import make_folder
 from truemask.miniatures.writing import write_miniature
+from truemask.projects.benchmarks import BENCHMARKS
+from truemask.projects.cityscapes import CITYSCAPES
+from truemask.projects.driving import DRIVING
+from truemask.projects.edges import EDGES
+from truemask.projects.page import draw_figures, write_page
+from truemask.projects.project import Project, Trial
+from truemask.projects.reproduction import Reproduction, save
+from truemask.projects.table import doubt, make_rows, report_trial
+from truemask.projects.textures import TEXTURES
+from truemask.projects.trials import Carried, Workshop, explain_given, open_given
 
 PROJECTS = {project.name: project for project in (EDGES, DRIVING, CITYSCAPES, BENCHMARKS, TEXTURES)}
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure as Canvas
 
-from truemask.analysis.charts import Line, chart, draw_lines
-from truemask.analysis.project import Chart
+from truemask.analysis.charts import Chart, Line, chart, draw_lines
 from truemask.analysis.quantities import column
 from truemask.runs import Run
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from truemask.analysis.project import Content, Project, Runs
 from truemask.analysis.quantities import describe
-from truemask.analysis.reproduction import FigureReport, Reproduction
 from truemask.errors import UsageError
 from truemask.files import write_text
+from truemask.projects.project import Content, Project, Runs
+from truemask.projects.reproduction import FigureReport, Reproduction
 from truemask.report import formats
 from truemask.report.pages import render_page
 

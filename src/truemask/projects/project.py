@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from rich.console import Console
 
+from truemask.analysis.charts import Chart
 from truemask.labels import LabelMap
 from truemask.report.pictures import Picture
 from truemask.runs import Run
@@ -73,18 +74,6 @@ class Trial:
     def quantities(self) -> tuple[str, ...]:
         """All that the table shows of it."""
         return (*self.published, *self.also)
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing of curves or bars, once for light and once for dark pages, as data URIs."""
-
-    kind: ClassVar = "chart"
-    light: str
-    dark: str
-    width: int
-    height: int
-    said: str
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from analysis_material import SMALL, trial
 from page_parser import Page
 from rich.console import Console
 
-from truemask.analysis import reproduce as module
-from truemask.analysis import trials
 from truemask.analysis.matching import STOPPED
-from truemask.analysis.project import Measure
-from truemask.analysis.reproduction import load
 from truemask.cli import main
 from truemask.errors import JobFailed, UsageError
+from truemask.projects import reproduce as module
+from truemask.projects import trials
+from truemask.projects.project import Measure
+from truemask.projects.reproduction import load
 from truemask.results import TrainResult
 from truemask.runs import list_runs
 from truemask.training.fit import train

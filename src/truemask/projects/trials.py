@@ -8,9 +8,9 @@ from typing import Any, Literal
 from rich.console import Console
 
 from truemask.analysis.matching import STOPPED, difference, is_complete
-from truemask.analysis.project import Trial
 from truemask.compose import compose_config, resume_config
 from truemask.errors import UsageError
+from truemask.projects.project import Trial
 from truemask.runs import Run, is_run, list_runs
 from truemask.training.fit import train
 
