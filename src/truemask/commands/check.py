@@ -1,14 +1,15 @@
 """`truemask check`: its grammar, what it looks at, and how it shows what it found."""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from truemask.commands.output import print_json
+from truemask.commands.words import folder_and_overrides
 from truemask.errors import UsageError
 
 # The command line starts fast: what imports PyTorch stands inside the functions.
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from truemask.checks.catalogue import Selection
     from truemask.checks.outcome import Outcome
 
+HELP = "Look for silent bugs in data, code or a run; 1 if there is one."
 EXAMPLES = (
     "truemask check photos/                        a folder, before training on it\n"
     "truemask check experiment=driving/best data.dataset.root=/data/bdd\n"
@@ -25,8 +27,6 @@ EXAMPLES = (
     "truemask check --model nets:unet --dataset data:parts --num-classes 11\n"
     "truemask check --explain TM401"
 )
-
-Split = Callable[[Sequence[str]], tuple[Path | None, list[str]]]
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -57,34 +57,29 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     own.add_argument("--channels", type=int, default=3, metavar="C", help="of made-up images")
 
 
-def run(options: argparse.Namespace, split: Split) -> int:
-    """Check, print, and give the exit code: 1 where there is an error.
-
-    Args:
-        options: of the command line.
-        split: tells the data folder from the other words.
-    """
+def run(options: argparse.Namespace) -> int:
+    """Check, print, and give the exit code: 1 where there is an error."""
     from truemask.checks.catalogue import Selection
     from truemask.checks.terminal import print_outcome
 
     if options.explain:
         return _explain(options)
     selection = Selection.of(options.select, options.ignore)
-    outcome = _look(options, selection, split)
+    outcome = _look(options, selection)
     outcome.findings = selection.apply(outcome.findings)
     form = "json" if options.json else options.format
     if form == "text":
         print_outcome(outcome, _console())
     elif form == "json":
-        _print_json(outcome.to_json())
+        print_json(outcome.to_json())
     else:
         from truemask.checks.sarif import to_sarif
 
-        _print_json(to_sarif(outcome.findings))
+        print_json(to_sarif(outcome.findings))
     return 1 if outcome.count("error") else 0
 
 
-def _look(options: argparse.Namespace, selection: "Selection", split: Split) -> "Outcome":
+def _look(options: argparse.Namespace, selection: "Selection") -> "Outcome":
     own = any(getattr(options, key) for key in ("loss", "metric", "model", "dataset"))
     if own:
         if options.words:
@@ -100,7 +95,7 @@ def _look(options: argparse.Namespace, selection: "Selection", split: Split) -> 
             other = next(word for word in options.words if Path(word) not in runs)
             raise UsageError(f"{other!r} is no run: give runs only, or one folder of data")
         return _runs(runs)
-    folder, overrides = split(options.words)
+    folder, overrides = folder_and_overrides(options.words)
     return _experiment(folder, overrides, selection, options.console)
 
 
@@ -205,7 +200,7 @@ def _explain(options: argparse.Namespace) -> int:
     rule = find_rule(options.explain)
     if options.json or options.format == "json":
         told = explain(rule)
-        _print_json(
+        print_json(
             {
                 "code": rule.code,
                 "name": rule.name,
@@ -219,10 +214,6 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         print(page(rule), end="")
     return 0
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _console() -> Console:

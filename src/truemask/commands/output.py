@@ -1,0 +1,9 @@
+"""What commands print for programs."""
+
+import json
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """A typed result as JSON on standard output; a number that is none is an error."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
