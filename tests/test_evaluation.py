@@ -249,3 +249,23 @@ def test_what_a_worker_cannot_read_is_one_clear_line(model):
     with pytest.raises(UsageError) as caught:
         evaluate(model, Samples(change=unreadable), labels=LABELS, num_workers=1)
     assert str(caught.value) == "image-06: the file is truncated"
+
+
+def test_an_observer_sees_what_is_counted(model):
+    seen = []
+
+    def observe(image):
+        mask = np.asarray(image.sample.mask)
+        valid = mask != 255
+        counts = np.zeros((3, 3), dtype=np.int64)
+        np.add.at(counts, (mask[valid], image.ids.numpy()[valid]), 1)
+        assert (image.truth.numpy() == mask).all()
+        assert (LABELS.decode(image.logits[None])[0] == image.ids).all()
+        seen.append((image.sample.name, counts))
+
+    watched = evaluate(model, Samples(), labels=LABELS, batch_size=3, observe=observe)
+    assert_same(watched, evaluate(model, Samples(), labels=LABELS, batch_size=3))
+    assert [name for name, _ in seen] == Samples().names
+    assert [name for name, _ in sorted(seen, key=lambda item: item[0])] == list(watched.names)
+    for (_, counts), matrix in zip(sorted(seen, key=lambda i: i[0]), watched.matrices, strict=True):
+        assert (counts == matrix).all()

@@ -7,11 +7,12 @@ images in the same way, gives the very masks that were counted here.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +25,26 @@ from truemask.models.tiling import image_logits
 from truemask.per_image import Evaluation, refuse_twins
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """An image and what was predicted of it, at the moment when it is counted.
+
+    Attributes:
+        sample: as the dataset gave it, on the CPU.
+        truth: its class ids and the ignored id, on the model's device.
+        logits: of the model, on its device.
+        ids: what they decode to: the very ids that are counted.
+    """
+
+    sample: Sample
+    truth: UInt8[Tensor, "H W"]
+    logits: Float[Tensor, "L H W"]
+    ids: UInt8[Tensor, "H W"]
+
+
+Observer = Callable[[Seen], None]
+
+
 def evaluate(
     model: Segmenter,
     dataset: SegmentationDataset,
@@ -34,6 +55,7 @@ def evaluate(
     num_workers: int = 0,
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    observe: Observer | None = None,
 ) -> Evaluation:
     """Count a model's hits and misses on every image of a dataset.
 
@@ -51,6 +73,8 @@ def evaluate(
         num_workers: processes that read samples; 0 reads in this one.
         device: where to compute; by default where the model is.
         progress: called with the number of images done and the number of all.
+        observe: called with each image as it is counted, in the order of the dataset, by who wants
+            to know more than the counts; it must keep no tensor of it, or the memory grows.
 
     Raises:
         UsageError: the dataset is empty, has other classes or other images than the model, or a
@@ -64,7 +88,9 @@ def evaluate(
     with _computing(model, loss, device=device) as place:
         for samples in _load(dataset, batch_size=batch_size, num_workers=num_workers):
             counted = [
-                _count(model, sample, labels=dataset.labels, loss=loss, device=place)
+                _count(
+                    model, sample, labels=dataset.labels, loss=loss, device=place, observe=observe
+                )
                 for sample in samples
             ]
             # One transfer a batch, not one an image: each waits for the device.
@@ -90,6 +116,7 @@ def _count(
     labels: LabelMap,
     loss: nn.Module | None,
     device: torch.device,
+    observe: Observer | None,
 ) -> tuple[Int64[Tensor, "1 K K"], Float64[Tensor, ""]]:
     """The confusion matrix and the loss of one image."""
     image, mask = sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)
@@ -112,13 +139,16 @@ def _count(
             f"the model puts out {logits.shape[1]} channels, but {labels.num_classes} classes need "
             f"{labels.num_logits}"
         )
+    ids = labels.decode(logits)
     matrix = confusion_matrices(
         truth,
-        labels.decode(logits),
+        ids,
         num_classes=labels.num_classes,
         ignore_index=labels.ignore_index,
     )
     value = torch.tensor(math.nan) if loss is None else loss(logits, truth)
+    if observe is not None:
+        observe(Seen(sample=sample, truth=truth[0], logits=logits[0], ids=ids[0]))
     return matrix, value
 
 

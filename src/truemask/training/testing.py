@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from truemask.bundle import Bundle
 from truemask.data.randomness import epoch_order
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.errors import UsageError
-from truemask.evaluation import evaluate
+from truemask.evaluation import Observer, evaluate
 from truemask.images import ImageSpec, to_rgb
 from truemask.memory import explain_memory
 from truemask.metrics.confusion import headline, iou
@@ -81,30 +82,96 @@ def test_parts(
     return results
 
 
-def evaluate_run(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedRun:
+    """A run's best weights and its data, ready to be evaluated.
+
+    Attributes:
+        run: where it is.
+        bundle: the weights, as users get them.
+        parts: the data, in the parts of the training.
+        loss: the training's.
+        batch_size: samples that a loading process hands over at once.
+        workers: loading processes.
+        gpu: whether to compute on one.
+    """
+
+    run: Run
+    bundle: Bundle
+    parts: Mapping[str, SegmentationDataset]
+    loss: nn.Module
+    batch_size: int
+    workers: int
+    gpu: bool
+
+    def part(self, split: str | None) -> str:
+        """The part of that name; of `None` test, or validation where there is no test part.
+
+        Raises:
+            UsageError: the data has no such part.
+        """
+        if split is None:
+            split = "test" if "test" in self.parts else "validation"
+        if split not in self.parts:
+            raise UsageError(
+                f"this data has no {split} part (it has {', '.join(self.parts)}): choose with "
+                "--split"
+            )
+        return split
+
+    def evaluate(
+        self,
+        split: str,
+        *,
+        console: Console,
+        dataset: SegmentationDataset | None = None,
+        observe: Observer | None = None,
+        title: str = "Evaluating",
+    ) -> Evaluation:
+        """Count one part, or some images of it, as every figure of the run is counted.
+
+        Args:
+            split: the part.
+            console: where progress is shown.
+            dataset: some of its images; by default all.
+            observe: see `evaluation.evaluate`.
+            title: what the progress is called.
+        """
+        return _evaluate(
+            self.bundle,
+            self.parts[split] if dataset is None else dataset,
+            loss=self.loss,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            gpu=self.gpu,
+            title=f"{title}: {split}",
+            console=console,
+            observe=observe,
+        )
+
+
+def open_run(
     run: Run,
     *,
-    split: str | None,
     config: Mapping[str, Any],
-    other_data: bool,
+    other_data: bool = False,
     allow: Mapping[str, Any],
     console: Console,
-) -> tuple[str, PartResult, Evaluation]:
-    """Evaluate the best weights of a run on one part, as its configuration describes the data.
+) -> OpenedRun:
+    """Open the best weights of a run and its data, as its configuration describes it.
 
     Args:
         run: any run, also somebody else's.
-        split: "train", "validation" or "test"; `None` for test, or validation where there is none.
         config: the run's configuration, with changes.
         other_data: whether the changes name other data than the run's, so that its saved split does
             not hold.
         allow: by dotted name, what the run may be built of besides the package's own: a network, a
             dataset, a loss.
-        console: where progress is shown.
+        console: where notes are shown.
 
     Raises:
-        UsageError: the part does not exist, the data does not fit the model, or the configuration,
-            which anybody may have written, holds nonsense.
+        UsageError: there are no weights, or the configuration, which anybody may have written,
+            holds nonsense.
     """
     with naming(run.path / CONFIG):
         trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
@@ -119,26 +186,46 @@ def evaluate_run(
         seed=seed,
         allow=DATASETS | SPLITS | set(allow),
     )
-    if split is None:
-        split = "test" if "test" in parts else "validation"
-    if split not in parts:
-        raise UsageError(
-            f"this data has no {split} part (it has {', '.join(parts)}): choose with --split"
-        )
     for note in parts.notes if other_data else ():
         console.print(f"- {note}", highlight=False, markup=False)
-    loss = make_loss(config["loss"], allow=LOSSES | set(allow))
-    evaluation = _evaluate(
-        bundle,
-        parts[split],
-        loss=loss,
+    return OpenedRun(
+        run=run,
+        bundle=bundle,
+        parts=parts,
+        loss=make_loss(config["loss"], allow=LOSSES | set(allow)),
         # Anybody may have written how many.
         batch_size=min(data.batch_size, 64),
         workers=min(data.num_workers or 0, os.cpu_count() or 1),
         gpu=uses_gpu(trainer.accelerator),
-        title=f"Evaluating: {split}",
-        console=console,
     )
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    split: str | None,
+    config: Mapping[str, Any],
+    other_data: bool,
+    allow: Mapping[str, Any],
+    console: Console,
+) -> tuple[str, PartResult, Evaluation]:
+    """Evaluate the best weights of a run on one part.
+
+    Args:
+        run: any run, also somebody else's.
+        split: "train", "validation" or "test"; `None` for test, or validation where there is none.
+        config: see `open_run`, as all others.
+        other_data: likewise.
+        allow: likewise.
+        console: likewise.
+
+    Raises:
+        UsageError: the part does not exist, the data does not fit the model, or the configuration
+            holds nonsense.
+    """
+    opened = open_run(run, config=config, other_data=other_data, allow=allow, console=console)
+    split = opened.part(split)
+    evaluation = opened.evaluate(split, console=console)
     return split, evaluation.result(), evaluation
 
 
@@ -152,6 +239,7 @@ def _evaluate(
     batch_size: int = 1,
     title: str,
     console: Console,
+    observe: Observer | None = None,
 ) -> Evaluation:
     remedy = "free some, or train a smaller model (model.widths)"
     with (
@@ -168,6 +256,7 @@ def _evaluate(
             num_workers=workers,
             device="cuda" if gpu else "cpu",
             progress=lambda done, total: bar.update(task, completed=done),
+            observe=observe,
         )
 
 
