@@ -1,20 +1,14 @@
 """The report in a real browser: it fits, loads nothing, sorts its tables, enlarges its pictures."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from page_browser import browser, look_as, webdriver
 
 from truemask.report.pages import render_report
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs `pip install selenium`")
-
-ARGUMENTS = (
-    "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
-    "disable-background-networking", "disable-component-update", "hide-scrollbars",
-)  # fmt: skip
+__all__ = ["browser"]
 NAMES = (
     "<script>hacked=1</script>",
     *(f"class {i} whose name is long and goes on and on" for i in range(1, 11)),
@@ -22,32 +16,12 @@ NAMES = (
 )
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["webdriver.Chrome"]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (*ARGUMENTS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    started = webdriver.Chrome(options=options, service=service)
-    yield started
-    started.quit()
-
-
 @pytest.fixture
 def show(browser, make_run):
     """Open the report of a run in a window of so many pixels, and forget what was logged before."""
 
     def show(*, width: int = 1280, scheme: str = "light", **options) -> Path:
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-        wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-        media = {"features": [{"name": name, "value": wanted[name]} for name in wanted]}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        look_as(browser, width=width, scheme=scheme)
         path = render_report(make_run(**options))
         browser.get_log("performance")
         browser.get(path.as_uri())

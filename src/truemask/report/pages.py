@@ -26,6 +26,7 @@ MOST_BYTES = 8_000_000
 """A report stays below this, so that it can be mailed."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("page.js", "gallery.js")
 _MOST_SAMPLES = {"train": 8, "best": 4, "typical": 2, "worst": 4}
 
 
@@ -52,10 +53,14 @@ def render_report(run: Run) -> Path:
 
 def render_page(template: str, context: Mapping[str, Any]) -> str:
     """The page that a template which extends `page.html` makes of `context`."""
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    return _environment().get_template(template).render(**context, **_script())
+
+
+def _script() -> dict[str, str]:
+    """The only script that the page lets run, and the digest that lets it."""
+    script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    page = _environment().get_template(template)
-    return page.render(**context, script=Markup(script), script_hash=f"sha256-{digest}")
+    return {"script": Markup(script), "script_hash": f"sha256-{digest}"}
 
 
 @cache
