@@ -13,7 +13,15 @@ import torch
 from torchvision import tv_tensors
 
 from truemask.build import nearest
-from truemask.data.views import Progress, Wrapped, count_pixels, fingerprint, read_mask, resized
+from truemask.data.views import (
+    Progress,
+    Wrapped,
+    count_pixels,
+    fingerprint,
+    image_mode,
+    read_mask,
+    resized,
+)
 from truemask.datasets.layout import some
 from truemask.datasets.paired import Size
 from truemask.datasets.sample import Sample, SegmentationDataset
@@ -305,6 +313,10 @@ class Relabelled(Wrapped):
     def fingerprint(self, index: int) -> bytes | None:
         """The dataset's, with both label maps."""
         return fingerprint(self.dataset, index, more=("relabelled", self._edit))
+
+    def image_mode(self, index: int) -> str:
+        """The dataset's."""
+        return image_mode(self.dataset, index)
 
     def _translate(self, mask: tv_tensors.Mask, name: str) -> tv_tensors.Mask:
         table, wrong = self._table

@@ -127,6 +127,11 @@ class View:
         source, place = self.places[index]
         return fingerprint(self.sources[source], place)
 
+    def image_mode(self, index: int) -> str:
+        """The source's."""
+        source, place = self.places[index]
+        return image_mode(self.sources[source], place)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapped:
@@ -203,6 +208,10 @@ class Resized(Wrapped):
         """The dataset's, with the size."""
         return fingerprint(self.dataset, index, more=("resized", self.size))
 
+    def image_mode(self, index: int) -> str:
+        """The dataset's."""
+        return image_mode(self.dataset, index)
+
     def _fit(self, mask: tv_tensors.Mask) -> tv_tensors.Mask:
         if mask.shape[-2:] == self.size:
             return mask
@@ -238,6 +247,16 @@ def fingerprint(dataset: SegmentationDataset, index: int, *, more: object = None
     if found is None or more is None:
         return found
     return hashlib.blake2b(repr((found, more)).encode(), digest_size=16).digest()
+
+
+def image_mode(dataset: SegmentationDataset, index: int) -> str:
+    """How the pixels of a sample's image lie in its file, such as "RGB" or "16-bit L".
+
+    Of a dataset that does not tell (by `image_mode(index)`), what its samples are.
+    """
+    if "image_mode" in vars(type(dataset)):
+        return cast(str, cast(Any, dataset).image_mode(index))
+    return f"{dataset.images.channels} x {dataset.images.dtype}"
 
 
 def read_mask(dataset: SegmentationDataset, index: int) -> tv_tensors.Mask:

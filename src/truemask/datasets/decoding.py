@@ -250,6 +250,21 @@ def image_size(path: Path) -> tuple[int, int]:
     return image_frame(path).size
 
 
+def image_mode(path: Path) -> str:
+    """How the pixels of a file lie: Pillow's mode, with "16-bit" before it where they have 16.
+
+    Only the header is read.
+
+    Raises:
+        UsageError: as `open_image`.
+    """
+    with open_image(path) as image:
+        mode = image.mode
+        if mode.startswith("I;16"):
+            return "16-bit L"
+        return f"16-bit {mode}" if ";16" in raw_mode(image) else mode
+
+
 def raw_mode(image: ImageFile) -> str:
     """How the samples lie in the file, in Pillow's words ("RGB;16B", "L;2"), or ""."""
     args: Any = image.tile[0].args if image.tile else None

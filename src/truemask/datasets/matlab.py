@@ -10,7 +10,7 @@ def read_mat(path: Path) -> dict[str, Any]:
     """The variables of a `.mat` file (up to version 7.2) by name, each an array.
 
     Raises:
-        UsageError: SciPy, which reads such files, is not installed, or the file cannot be read.
+        UsageError: the file cannot be read.
     """
     return dict(_call("loadmat", path))
 
@@ -28,13 +28,8 @@ def shape_in_mat(path: Path, variable: str) -> tuple[int, ...]:
 
 
 def _call(function: str, path: Path) -> Any:
-    try:
-        import scipy.io  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise UsageError(
-            f"{path} is a MATLAB file, which SciPy reads, and that is not installed: run "
-            "`pip install scipy`"
-        ) from error
+    import scipy.io
+
     try:
         return getattr(scipy.io, function)(path)
     except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
-from truemask.datasets.decoding import Frame, image_frame, image_size, turn
+from truemask.datasets.decoding import Frame, image_frame, image_mode, image_size, turn
 from truemask.datasets.pairing import Pair
 from truemask.datasets.reading import read_image_and_frame, read_mask_raw
 from truemask.datasets.sample import Sample
@@ -125,6 +125,14 @@ class PairedDataset:
             name=pair.name,
             attributes=pair.attributes,
         )
+
+    def image_mode(self, index: int) -> str:
+        """How the pixels of the image lie in its file; only the header is read.
+
+        Raises:
+            UsageError: as `image_size`.
+        """
+        return image_mode(self.pairs[index].image)
 
     def mask(self, index: int) -> tv_tensors.Mask:
         """The mask alone; of the image only the header is read.

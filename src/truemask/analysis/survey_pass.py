@@ -1,0 +1,202 @@
+"""One pass over the samples of all parts, on all cores; each file is decoded once.
+
+Work is cut into blocks of samples. A block's counts come back as one object, and are added up in
+whatever order they come, since the order does not matter.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader, Dataset
+
+from truemask.analysis.survey_counts import Counts
+from truemask.data.views import attributes, image_mode
+from truemask.datasets.sample import SegmentationDataset
+from truemask.errors import UsageError
+
+BLOCK = 16
+"""Samples of a block: enough that sending counts costs little, few enough to show progress."""
+
+MOST_VALUES = 24
+"""An attribute of more values tells images apart, not groups of them."""
+
+FEWEST_PER_PROCESS = 24
+"""Samples that are counted before a process more has paid for its start."""
+
+
+class Block(NamedTuple):
+    """Samples of one part, from one index to before another."""
+
+    part: str
+    start: int
+    stop: int
+
+
+class Counted(NamedTuple):
+    """What came of a block: its counts, and how many of its samples were decoded for them."""
+
+    block: Block
+    counts: Counts
+    decoded: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Parts to be counted, and by which attributes they are grouped; can be pickled."""
+
+    parts: Mapping[str, SegmentationDataset]
+    attributes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, parts: Mapping[str, SegmentationDataset]) -> "Source":
+        """Grouped by what has a few values over all parts; no file is opened.
+
+        Raises:
+            UsageError: there is no sample, or samples are generated without end.
+        """
+        if not any(len(part) for part in parts.values()):
+            raise UsageError("there is no image to be counted: all parts are empty")
+        values: dict[str, set[str]] = {}
+        for part in parts.values():
+            for known in attributes(part):
+                for key, value in known.items():
+                    values.setdefault(key, set()).add(value)
+        few = sorted(key for key, found in values.items() if 2 <= len(found) <= MOST_VALUES)
+        return cls(dict(parts), tuple(few))
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts.values())
+
+    @property
+    def _first(self) -> SegmentationDataset:
+        return next(iter(self.parts.values()))
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self._first.labels.num_classes
+
+    @property
+    def channels(self) -> int:
+        """How many channels the images have."""
+        return self._first.images.channels
+
+    def blocks(self, size: int = BLOCK) -> list[Block]:
+        """All samples, in blocks of at most `size`."""
+        return [
+            Block(name, start, min(start + size, len(part)))
+            for name, part in self.parts.items()
+            for start in range(0, len(part), size)
+        ]
+
+    def count(self, block: Block) -> Counted:
+        """The counts of a block; a sample that cannot be used is told in them."""
+        part = self.parts[block.part]
+        total = Counts.empty(self.classes, self.channels)
+        for index in range(block.start, block.stop):
+            total.add(self._count_one(part, index))
+        return Counted(block, total, block.stop - block.start)
+
+    def _count_one(self, part: SegmentationDataset, index: int) -> Counts:
+        try:
+            sample = part[index]
+            mode = image_mode(part, index)
+        except UsageError as error:
+            return Counts.failure(
+                part.names[index], str(error), classes=self.classes, channels=self.channels
+            )
+        known = sample.attributes
+        return Counts.of(
+            sample,
+            labels=part.labels,
+            spec=part.images,
+            mode=mode,
+            attributes={key: known[key] for key in self.attributes if key in known},
+        )
+
+
+class _Blocks(Dataset[Counted]):
+    """Blocks as a dataset, whose loader is the pool of processes."""
+
+    def __init__(self, source: Source, blocks: Sequence[Block]) -> None:
+        self.source = source
+        self.blocks = blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, index: int) -> Counted:
+        return self.source.count(self.blocks[index])
+
+
+def count_blocks(source: Source, *, processes: int | None = None) -> Iterator[Counted]:
+    """Count all blocks, in any order.
+
+    Args:
+        source: the parts.
+        processes: how many count; None for one a core, fewer where there is little to count.
+    """
+    blocks = source.blocks()
+    chosen = _processes(len(source)) if processes is None else processes
+    if chosen <= 1:
+        yield from map(source.count, blocks)
+        return
+    loader: DataLoader[Counted] = DataLoader(
+        _Blocks(source, blocks),
+        batch_size=None,
+        num_workers=chosen,
+        worker_init_fn=_leave_interrupts,
+        collate_fn=_as_is,
+        in_order=False,
+    )
+    yield from loader
+
+
+def _processes(samples: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, samples // FEWEST_PER_PROCESS))
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal: the one that started them ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def count_parts(
+    source: Source,
+    counted: Iterator[Counted],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, Counts], int]:
+    """Add up blocks as they come.
+
+    Args:
+        source: the parts.
+        counted: all blocks of it.
+        progress: called with (done, total) samples.
+
+    Returns:
+        The counts of each part, and how many samples were decoded for them.
+
+    Raises:
+        UsageError: no sample can be used.
+    """
+    found = {name: Counts.empty(source.classes, source.channels) for name in source.parts}
+    done = decoded = 0
+    for block, counts, read in counted:
+        found[block.part].add(counts)
+        done += block.stop - block.start
+        decoded += read
+        if progress is not None:
+            progress(done, len(source))
+    if not any(counts.tally.images for counts in found.values()):
+        name, reason = next(counts.failed[0] for counts in found.values() if counts.failed)
+        raise UsageError(f"none of the {done} images can be used; the first, {name}: {reason}")
+    return found, decoded
