@@ -78,23 +78,59 @@ def print_comparison(comparison: "Comparison") -> None:
     """Groups of runs, the best first, and the sentence that says how sure that is."""
     print(comparison.headline)
     parts = list(dict.fromkeys((comparison.chosen_by, comparison.judged)))
-    table = Table("runs", *parts, f"difference to the best, {comparison.judged}")
+    table = Table("runs", *parts, f"difference to the best, {comparison.judged}", "")
     for group in comparison.groups:
         means = [group.means.get(part) for part in parts]
         shown = ["-" if mean is None else f"{mean:.4f}" for mean in means]
-        table.add_row(escape(group.name), *shown, _difference(group.difference))
-    _console().print(table)
+        table.add_row(
+            escape(group.name), *shown, _difference(group.difference), _verdict(group.difference)
+        )
+    console = _console()
+    console.print(table)
+    if len(comparison.detailed) > 1:
+        console.print(_class_differences(comparison))
     for note in comparison.notes:
         print(f"- {note}")
     print(f"Page: {comparison.page}")
 
 
+def _class_differences(comparison: "Comparison") -> Table:
+    """The classes of the best and the second."""
+    best, second = comparison.detailed[:2]
+    assert best.details is not None
+    assert second.details is not None
+    table = Table(title=escape(f"{second.name} against {best.name}"), title_justify="left")
+    for name in ("class", "images", "best", "second", "difference  [95 % interval]", ""):
+        table.add_column(name, justify="left" if name in ("class", "") else "right")
+    for name, score in second.details.classes.items():
+        values = [best.details.classes[name].value, score.value]
+        shown = ["-" if value is None else f"{value:.4f}" for value in values]
+        gap = score.difference
+        table.add_row(escape(name), str(score.images), *shown, _difference(gap), _verdict(gap))
+    return table
+
+
 def _difference(difference: "Difference | None") -> str:
+    from truemask.report import formats
+
     if difference is None:
         return ""
+    if difference.identical:
+        return "none"
+    places = formats.digits(difference.interval, difference.value)
+    said = formats.signed(difference.value, places)
     if difference.interval is None:
-        return f"{difference.value:+.4f}"
-    return "{:+.4f}  [{:+.4f}, {:+.4f}]".format(difference.value, *difference.interval)
+        return said
+    low, high = (formats.signed(end, places) for end in difference.interval)
+    return f"{said}  [{low}, {high}]"
+
+
+def _verdict(difference: "Difference | None") -> str:
+    if difference is None or difference.identical:
+        return ""
+    if not difference.certain:
+        return "cannot tell"
+    return "better" if difference.value > 0 else "worse"
 
 
 def _subgroups(attribute: str, groups: "Mapping[str, PartResult]") -> Table:

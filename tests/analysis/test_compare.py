@@ -1,6 +1,8 @@
 """Runs side by side: what differs, which is best, and how sure that is."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,10 @@ from page_parser import Page
 from truemask.analysis import compare as module
 from truemask.analysis.compare import compare
 from truemask.analysis.comparison import Comparison
-from truemask.analysis.differences import (
-    difference,
-    judged_images,
-    resampled_scores,
-    student,
-    welch,
-)
 from truemask.analysis.run_settings import short
 from truemask.compose import compose_config
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
-from truemask.metrics.confusion import headline, iou
 from truemask.per_image import Evaluation, save_parts
 from truemask.runs import Run
 
@@ -65,7 +59,7 @@ def page() -> Callable[[Comparison], Page]:
 @pytest.fixture(autouse=True)
 def _draw_where_looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "page" not in request.fixturenames:
-        monkeypatch.setattr(module, "write_page", lambda comparison, *, path: path.touch())
+        monkeypatch.setattr(module, "write_page", lambda comparison, taken, *, path: path.touch())
 
 
 @pytest.fixture
@@ -99,95 +93,6 @@ def make(tmp_path: Path):
     return make
 
 
-# How sure a difference is
-
-
-def sampled(*groups: Sequence[Evaluation], metric="iou"):
-    return tuple([resampled_scores(evaluation, metric) for evaluation in g] for g in groups)
-
-
-def test_the_paired_interval_is_that_of_a_plain_bootstrap() -> None:
-    best = evaluation(0.8, noise=0.04, own=1)
-    other = evaluation(0.77, noise=0.04, own=2)
-
-    def score(matrices: np.ndarray) -> float:
-        return float(headline(iou(matrices.sum(0))))
-
-    rng = np.random.default_rng(5)
-    drawn = []
-    for _ in range(4000):
-        chosen = rng.integers(0, 30, 30)
-        drawn.append(score(other.matrices[chosen]) - score(best.matrices[chosen]))
-    expected = np.quantile(drawn, [0.025, 0.975])
-    scores = [score(best.matrices)], [score(other.matrices)]
-    found = difference(*scores, metric="iou", samples=sampled([best], [other]))
-    assert found.value == pytest.approx(scores[1][0] - scores[0][0])
-    assert found.interval == pytest.approx(expected, abs=0.002)
-    assert found.over == ("images",)
-    # Without the pairing, what makes an image hard would drown the difference.
-    alone = best.result().intervals["iou"]
-    assert found.interval[1] - found.interval[0] < 0.6 * (alone[1] - alone[0])
-
-
-def test_equal_runs_differ_by_nothing() -> None:
-    same = evaluation(0.8)
-    found = difference([0.8], [0.8], metric="iou", samples=sampled([same], [same]))
-    assert (found.value, found.interval, found.certain) == (0.0, (0.0, 0.0), False)
-
-
-def test_a_lower_loss_is_better() -> None:
-    best, other = evaluation(0.8), evaluation(0.7)
-    losses = [float(best.losses.mean())], [float(other.losses.mean())]
-    found = difference(*losses, metric="loss", samples=sampled([best], [other], metric="loss"))
-    assert found.value == pytest.approx(-0.1)
-    assert found.interval == pytest.approx((-0.1, -0.1))
-
-
-def test_the_seeds_interval_is_welch_s() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng(0)
-    for sizes in ((2, 2), (3, 5), (10, 4), (30, 40)):
-        one, other = (list(rng.normal(0, scale, n)) for n, scale in zip(sizes, (1, 3), strict=True))
-        expected = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-        half = (expected.high - expected.low) / 2
-        assert half * 0.999 <= welch(one, other) <= half * 1.03
-    for freedom in (1, 1.3, 1.9, 2, 2.5, 7.7, 12, 29.5, 30, 45, 200, 1e9):
-        exact = stats.t.ppf(0.975, freedom)
-        assert exact * 0.9995 <= student(freedom) <= exact * 1.03
-        if freedom == int(freedom) and freedom <= 30:
-            assert student(freedom) == pytest.approx(exact, rel=1e-3)
-
-
-def test_both_doubts_add_up_as_squares() -> None:
-    best = [evaluation(0.8 + d, noise=0.05, own=i) for i, d in enumerate((0, 0.01, 0.02))]
-    other = [evaluation(0.7 + d, noise=0.05, own=9 + i) for i, d in enumerate((0, 0.01, 0.02))]
-    scores = [[float(headline(iou(e.matrices.sum(0)))) for e in group] for group in (best, other)]
-    both = difference(*scores, metric="iou", samples=sampled(best, other))
-    seeds = difference(*scores, metric="iou", samples=None)
-    assert seeds.interval is not None
-    assert both.interval is not None
-    assert both.over == ("images", "seeds")
-    assert seeds.over == ("seeds",)
-    half = seeds.value - seeds.interval[0]
-    assert half == pytest.approx(welch(*scores))
-    assert both.value - both.interval[0] > half
-    assert both.interval[1] - both.value > half
-
-
-def test_equal_names_with_another_truth_are_other_images() -> None:
-    one = evaluation(0.8)
-    assert judged_images(one) == judged_images(evaluation(0.5))
-    assert judged_images(one) != judged_images(evaluation(0.8, images=29))
-    renamed = LabelMap(names=("rest", "stuff"), values={0: 0, 1: 1})
-    assert judged_images(one) != judged_images(evaluation(0.8, labels=renamed))
-    bigger = evaluation(0.8).matrices + np.array([[1, 0], [0, 0]])
-    resized = Evaluation(
-        names=one.names, matrices=bigger, losses=one.losses, attributes=one.attributes,
-        labels=LABELS,
-    )  # fmt: skip
-    assert judged_images(one) != judged_images(resized)
-
-
 # Which is best
 
 
@@ -196,7 +101,7 @@ def test_the_best_is_chosen_by_validation_and_told_of_the_test_part(make, tmp_pa
     good = make("optimizer.lr=0.2", validation=evaluation(0.9, seed=5), test=evaluation(0.75))
     found = compare([weak, good], tmp_path / "out")
     assert [group.name for group in found.groups] == ["lr=0.2", "lr=0.1"]
-    assert (found.judged, found.images, found.metric) == ("test", 30, "iou")
+    assert (found.judged, found.images.total, found.metric) == ("test", 30, "iou")
     assert found.headline.startswith("lr=0.2 is better than lr=0.1 by 0.0")
     assert "in test IoU" in found.headline
     assert "another seed" in found.headline
@@ -225,15 +130,76 @@ def test_a_test_part_that_contradicts_validation_is_said(make, tmp_path: Path) -
     assert found.headline.startswith("lr=0.1 is best on validation, but lr=0.2 is better than it")
 
 
-def test_runs_on_different_images_are_not_paired(make, tmp_path: Path) -> None:
+def test_runs_on_different_images_are_held_against_each_other_unpaired(
+    make, tmp_path: Path
+) -> None:
     one = make("optimizer.lr=0.1", validation=evaluation(0.9, seed=1))
     two = make("optimizer.lr=0.2", validation=evaluation(0.5, seed=2))
     found = compare([one, two], tmp_path / "out")
-    assert found.images is None
-    assert found.groups[1].difference is not None
+    assert (found.images.total, found.images.common) == (60, 0)
+    gap = found.groups[1].difference
+    assert gap.certain
+    paired = make("optimizer.lr=0.2", validation=evaluation(0.5, seed=1))
+    other = compare([one, paired], tmp_path / "paired").groups[1].difference
+    assert np.diff(other.interval) < 0.7 * np.diff(gap.interval)
+    assert any("0 of 60 are common" in note for note in found.notes)
+
+
+def test_missing_counts_are_no_other_images(make, tmp_path: Path) -> None:
+    one = make("optimizer.lr=0.1", validation=evaluation(0.9))
+    two = make("optimizer.lr=0.2", validation=evaluation(0.5))
+    Run(two).per_image_path.unlink()
+    found = compare([one, two], tmp_path / "out")
     assert found.groups[1].difference.interval is None
     assert found.headline.startswith("Cannot tell lr=0.1")
-    assert any("different validation images" in note for note in found.notes)
+    assert f"{two} lacks the counts of its validation images" in found.notes[0]
+    save_parts(Run(two).per_image_path, {"validation": evaluation(0.6)})
+    assert f"{two} has other scores than" in compare([one, two], tmp_path / "out").notes[0]
+
+
+def test_masks_that_differ_by_rounding_are_the_same_images(make, tmp_path: Path) -> None:
+    def moved(pixels: int) -> Evaluation:
+        whole = evaluation(0.5)
+        matrices = whole.matrices.copy()
+        matrices[:, 0, 0] -= pixels
+        matrices[:, 1, 1] += pixels
+        return Evaluation(
+            names=whole.names, matrices=matrices, losses=whole.losses,
+            attributes=whole.attributes, labels=LABELS,
+        )  # fmt: skip
+
+    one = make("optimizer.lr=0.1", validation=evaluation(0.9))
+    for pixels, others in ((0, 0), (20, 30)):
+        two = make("optimizer.lr=0.2", validation=moved(pixels))
+        found = compare([one, two], tmp_path / "out")
+        assert (found.images.common, found.images.other_truth) == (30, others)
+        assert any("other true pixels" in note for note in found.notes) == (others > 0)
+    rounded = evaluation(0.5).matrices * 1000
+    rounded[:, 0, 0] -= 200
+    rounded[:, 1, 1] += 200
+    finer = [
+        Evaluation(
+            names=[f"{i:02d}" for i in range(30)], matrices=matrices, losses=np.zeros(30),
+            attributes=[{}] * 30, labels=LABELS,
+        )
+        for matrices in (evaluation(0.9).matrices * 1000, rounded)
+    ]  # fmt: skip
+    paths = [make(f"optimizer.lr={i + 1}", validation=one) for i, one in enumerate(finer)]
+    assert compare(paths, tmp_path / "out").images.other_truth == 0
+
+
+def test_other_classes_cannot_be_compared(make, tmp_path: Path) -> None:
+    renamed = LabelMap(names=("rest", "stuff"), values={0: 0, 1: 1})
+    paths = [
+        make("optimizer.lr=0.1", "seed=1", validation=evaluation(0.9)),
+        make("optimizer.lr=0.1", "seed=2", validation=evaluation(0.9)),
+        make("optimizer.lr=0.2", "seed=1", validation=evaluation(0.5, labels=renamed)),
+        make("optimizer.lr=0.2", "seed=2", validation=evaluation(0.6, labels=renamed)),
+    ]
+    found = compare(paths, tmp_path / "out")
+    assert found.images is None
+    assert found.groups[1].difference.interval is None
+    assert "tells other classes apart (2: rest, stuff)" in found.notes[0]
 
 
 def test_seeds_are_gathered(make, tmp_path: Path) -> None:
@@ -257,7 +223,7 @@ def test_seeds_are_gathered(make, tmp_path: Path) -> None:
     gap = found.groups[1].difference
     assert gap is not None
     assert gap.over == ("images", "seeds")
-    assert "over images and seeds" in found.headline
+    assert "over 30 images and 3 seeds each)" in found.headline
 
 
 def test_runs_of_one_group_alone_have_their_spread(make, tmp_path: Path) -> None:
@@ -279,7 +245,120 @@ def test_the_loss_judges_where_all_were_chosen_by_the_same(make, tmp_path: Path)
     assert compare([one, two, three], tmp_path / "out").metric == "iou"
 
 
+# Where it is better
+
+
+def parted(shares: Sequence[Sequence[float]], *, own: int, images: int = 60) -> Evaluation:
+    """Three classes; in cities "a" and "b" each is found to the shares of that city."""
+    rng, noise = np.random.default_rng(0), np.random.default_rng(own)
+    matrices = np.zeros((images, 3, 3), dtype=np.int64)
+    for i in range(images):
+        for k, size in enumerate(rng.integers(500, 2000, 3)):
+            hits = round(size * min(1, max(0, shares[i % 2][k] + noise.normal(0, 0.02))))
+            matrices[i, k, k] = hits
+            matrices[i, k, (k + 1) % 3] = size - hits
+    return Evaluation(
+        names=[f"{i:03d}" for i in range(images)],
+        matrices=matrices,
+        losses=np.zeros(images),
+        attributes=[{"city": "ab"[i % 2], "name": str(i)} for i in range(images)],
+        labels=LabelMap(names=("x", "y", "z"), values={0: 0, 1: 1, 2: 2}),
+    )
+
+
+def test_where_it_is_better(make, page, tmp_path: Path) -> None:
+    good = [[0.9, 0.9, 0.9], [0.9, 0.9, 0.9]]
+    weak = [[0.9, 0.9, 0.9], [0.9, 0.9, 0.5]]
+    paths = [
+        make("optimizer.lr=0.1", validation=parted(good, own=1)),
+        make("optimizer.lr=0.2", validation=parted(weak, own=2)),
+    ]
+    found = compare(paths, tmp_path / "out")
+    first, second = found.detailed
+    assert first.details.classes["z"].difference is None
+    z, y = (second.details.classes[name].difference for name in "zy")
+    assert z.certain
+    assert z.value < -0.1
+    assert not y.certain
+    results = [Run(path).results["validation"] for path in paths]
+    assert z.value == pytest.approx(results[1].iou_per_class["z"] - results[0].iou_per_class["z"])
+    assert list(second.details.subgroups) == ["city"]  # 60 names are no subgroups
+    cities = second.details.subgroups["city"]
+    assert cities["a"].images == 30
+    assert [cities[name].difference.certain for name in "ab"] == [False, True]
+    assert cities["b"].value == pytest.approx(results[1].subgroups["city"]["b"].iou)
+    assert {int(chosen.name) % 2 for chosen in found.chosen if chosen.kind == "gained"} == {1}
+    assert found.headline.endswith("; better in all 3 classes, surely in 2.")  # x: z taken for it
+    seen = page(found)
+    assert not seen.unbalanced
+    assert "city" in seen.source
+    (row,) = (row for row in seen.rows if row and row[0] == "z")
+    assert "worse" in row
+
+
+def test_a_run_against_itself_or_its_copy_shows_no_difference(make, page, tmp_path: Path) -> None:
+    run = make("optimizer.lr=0.1", validation=evaluation(0.8), test=evaluation(0.7))
+    copied = shutil.copytree(run, tmp_path / "copied")
+    for other in (run, copied):
+        found = compare([run, other], tmp_path / "out")
+        assert found.headline.startswith("No difference: ")
+        assert "on every one of 30 test images" in found.headline
+        gap = found.groups[1].difference
+        assert (gap.value, gap.interval, gap.certain) == (0.0, (0.0, 0.0), False)
+        details = found.groups[1].details
+        assert all(score.difference.identical for score in details.classes.values())
+    assert "no difference" in page(found).texts["table"]
+    one = make("optimizer.lr=0.1", validation=evaluation(0.8, images=1))
+    assert compare([one, one], tmp_path / "out").headline.startswith("No difference: ")
+
+
+def test_small_differences_are_told_in_digits_that_show_them(make, tmp_path: Path) -> None:
+    paths = [
+        make(f"optimizer.lr={i}", validation=evaluation(score, images=300))
+        for i, score in ((1, 0.8), (2, 0.8002))
+    ]
+    headline = compare(paths, tmp_path / "out").headline
+    value, low, high = map(float, re.search(r"by (\S+) \[(\S+), (\S+)\]", headline).groups())
+    assert 0 < low < value < high < 0.0005
+
+
+def test_among_many_what_is_certain_alone_may_not_be_certain(make, tmp_path: Path) -> None:
+    best = make("optimizer.lr=0", validation=evaluation(0.8, noise=0.05))
+    others = [
+        make(f"optimizer.lr={i}", validation=evaluation(0.785, noise=0.05, own=i))
+        for i in range(1, 9)
+    ]
+    alone = sum(
+        compare([best, other], tmp_path / "out").groups[1].difference.certain for other in others
+    )
+    found = compare([best, *others], tmp_path / "out")
+    together = sum(group.difference.certain for group in found.groups[1:])
+    assert together < alone
+    assert f"is surely better than {together or 'none'} of the 8 others" in found.headline
+    assert len(found.detailed) == 6
+
+
 # What differs
+
+
+def test_sweeps_of_seeds_are_a_group_each(make, tmp_path: Path) -> None:
+    sweeps = []
+    for name, score in (("one", 0.7), ("two", 0.8)):
+        folder = write_sweep(
+            tmp_path / name, make, [{"seed": 1}, {"seed": 2}, {"seed": 3}],
+            [score, score + 0.01, score + 0.02],
+        )  # fmt: skip
+        for number, file in enumerate(sorted(folder.rglob("config.yaml"))):
+            run = Run(file.parent)
+            config = run.config
+            config["optimizer"]["lr"] = 0.1 if name == "one" else 0.2
+            # As a class weight that each training works out of its own split.
+            run.write_config({**config, "loss": {"weight": [number, 1.0]}})
+        sweeps.append(folder)
+    found = compare(sweeps, tmp_path / "out")
+    assert [group.name for group in found.groups] == ["lr=0.2", "lr=0.1"]
+    assert [len(group.runs) for group in found.groups] == [3, 3]
+    assert found.groups[1].difference.over == ("images", "seeds")
 
 
 def test_only_what_differs_is_listed(make, tmp_path: Path) -> None:
@@ -369,7 +448,6 @@ def test_what_cannot_be_compared_is_named(make, tmp_path: Path) -> None:
         compare([tmp_path / "empty"], tmp_path / "out")
     other = make(validation=evaluation(0.8))
     assert "nothing to compare" in compare([other], tmp_path / "out").headline
-    assert len(compare([other, other], tmp_path / "out").runs) == 1
 
 
 def test_a_comparison_overwrites_no_other(

@@ -1,4 +1,4 @@
-"""Runs against each other: what differs in their settings, which is best, and how sure that is.
+"""Runs against each other: what differs in their settings, which is best, where, and how sure.
 
     OUT/comparison.json   the result
     OUT/comparison.html   the page
@@ -8,46 +8,46 @@ all runs have a test part, which chose nothing, the differences are told of that
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
+from truemask.analysis.compare_images import JudgedImages, judged_images
+from truemask.analysis.compare_runs import Entry, finished, names_of, settings_of
+from truemask.analysis.compare_samples import Pictures, choose, predict_chosen
+from truemask.analysis.compare_where import Runs, details, image_scores, whole_difference
 from truemask.analysis.comparison import (
+    Chosen,
     ComparedRun,
     Comparison,
     Difference,
     Group,
+    Images,
     Metric,
     Part,
 )
 from truemask.analysis.comparison_page import write_page
-from truemask.analysis.differences import Samples, difference, judged_images, resampled_scores
+from truemask.analysis.differences import holm, no_difference, seeds_difference
 from truemask.analysis.matching import training_facts
-from truemask.analysis.quantities import part_evaluation
-from truemask.analysis.run_settings import MOST_NAMED, REPEATS, differing, flat, short
+from truemask.analysis.run_settings import MOST_NAMED, REPEATS, short
 from truemask.analysis.verdict import headline
-from truemask.errors import UsageError
 from truemask.files import make_dated_folder, make_folder, write_json
-from truemask.metrics.bootstrap import FEWEST
-from truemask.results import PartResult
-from truemask.runs import Run, list_runs
-from truemask.untrusted import read_object
 
-
-@dataclass(frozen=True)
-class _Entry:
-    """A finished run; `varied` is what its sweep varied, `None` where it is of none."""
-
-    run: Run
-    results: Mapping[str, PartResult]
-    varied: Mapping[str, Any] | None
+DETAILED = 6
+"""Groups of which it is told in which classes, subgroups and images they are better."""
 
 
 def compare(
-    paths: Sequence[Path], out: Path | None = None, *, notes: Sequence[str] = ()
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    notes: Sequence[str] = (),
+    pictures: int = 6,
+    console: Console | None = None,
 ) -> Comparison:
     """Hold runs against each other, and write the result and its page.
 
@@ -56,87 +56,57 @@ def compare(
         out: where to write; by default into the sweep, where that is all that is given, else into
             a new folder below `comparisons/`.
         notes: what the page is to say, in place of which runs have no results.
+        pictures: how many images of each kind are shown, those on which the best gains most over
+            the second and those on which it loses most; 0 makes no prediction.
+        console: where progress is shown.
 
     Raises:
         UsageError: there is no finished run, or one is damaged.
     """
-    entries, unfinished = _finished(paths)
+    entries, unfinished = finished(paths)
     said = list(notes) or [f"{path} has no results yet, and is left out." for path in unfinished]
-    settings = _settings(entries)
-    metric, judged = _metric(entries), _judged(entries)
+    settings = settings_of(entries)
+    metric, part = _metric(entries), _judged(entries)
     runs = [
         _compared(entry, own, name, metric)
-        for entry, own, name in zip(entries, settings, _names(entries, settings), strict=True)
+        for entry, own, name in zip(entries, settings, names_of(entries, settings), strict=True)
     ]
     keys = list(dict.fromkeys(key for own in settings for key in own))
-    samples, images = _samples(entries, judged, metric)
     groups = _ranked(_gathered(runs, keys), metric)
-    groups = [
-        groups[0],
-        *(
-            replace(group, difference=_difference(groups[0], group, runs, judged, metric, samples))
-            for group in groups[1:]
-        ),
-    ]
-    if images is None:
-        said.append(
-            f"The runs were judged on different {judged} images, or on other classes of them: "
-            "what differs between their scores may lie in that."
+    judged, more = judged_images([entry.run for entry in entries], part)
+    said += more
+    classes = {tuple(entry.results[part].iou_per_class) for entry in entries}
+    groups = _with_differences(groups, runs, judged, metric, part, comparable=len(classes) == 1)
+    images, chosen, shown = None, list[Chosen](), Pictures()
+    if judged is not None:
+        groups, images, chosen = _with_details(groups, judged, metric, pictures)
+        places = [group.runs[0] for group in groups if group.details is not None]
+        chosen, shown = predict_chosen(
+            chosen,
+            [(place, entries[place].run) for place in places],
+            judged,
+            part,
+            console=console or Console(quiet=True),
         )
     out = make_folder(out or _default_folder(paths))
     comparison = Comparison(
-        headline=headline(groups, metric, judged),
+        headline=headline(groups, metric, part, images),
         metric=metric,
         chosen_by="validation",
-        judged=judged,
+        judged=part,
         images=images,
         keys=keys,
         repeats=[key for key in keys if key in REPEATS],
         groups=groups,
         runs=runs,
+        chosen=chosen,
         notes=said,
+        picture_notes=shown.notes,
         page=str(out / "comparison.html"),
     )
     write_json(out / "comparison.json", comparison.to_json())
-    write_page(comparison, path=out / "comparison.html")
+    write_page(comparison, shown, path=out / "comparison.html")
     return comparison
-
-
-def _finished(paths: Sequence[Path]) -> tuple[list[_Entry], list[Path]]:
-    """The finished runs of all paths, each once, and the others."""
-    entries: dict[Path, _Entry] = {}
-    unfinished: list[Path] = []
-    for path in paths:
-        found = list(_found(path))
-        if not found:
-            raise UsageError(f"there is no run in {path}: give runs, or a sweep")
-        for run, varied in found:
-            if run.finished:
-                entry = _Entry(run, run.results, varied)
-                if "validation" not in entry.results:
-                    raise UsageError(f"{run.path} has no validation results to be chosen by")
-                entries[run.path.resolve()] = entry
-            elif len(found) == 1:
-                run.results  # noqa: B018 - it says how to finish it
-            else:
-                unfinished.append(run.path)
-    if not entries:
-        raise UsageError(f"no run in {', '.join(map(str, paths))} has results yet")
-    return list(entries.values()), unfinished
-
-
-def _found(path: Path) -> Iterator[tuple[Run, Mapping[str, Any] | None]]:
-    """The runs of a path; of a sweep's job the newest, with the settings that it varied."""
-    if not (path / "sweep.json").is_file():
-        runs = list_runs(path)
-        yield from ((run, None) for run in (runs[::-1] if runs else [Run.open(path)]))
-        return
-    folders = [folder for folder in path.glob("jobs/*") if folder.name.isdigit()]
-    for folder in sorted(folders, key=lambda folder: int(folder.name)):
-        newest = next(iter(list_runs(folder)), None)
-        if newest is not None:
-            varied = read_object(folder / "job.json").get("settings")
-            yield newest, varied if isinstance(varied, Mapping) else {}
 
 
 def _default_folder(paths: Sequence[Path]) -> Path:
@@ -145,27 +115,7 @@ def _default_folder(paths: Sequence[Path]) -> Path:
     return make_dated_folder(Path("comparisons"))
 
 
-def _settings(entries: Sequence[_Entry]) -> list[dict[str, Any]]:
-    """What differs: of a sweep's runs what it varied, not what each training settled by itself."""
-    sweeps = [entry.varied for entry in entries if entry.varied is not None]
-    if len(sweeps) == len(entries):
-        return differing(sweeps)
-    return differing([dict(flat(entry.run.config)) for entry in entries])
-
-
-def _names(entries: Sequence[_Entry], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What tells each run from the others: its settings, else its experiment, else its folder."""
-    if 0 < len({key for own in settings for key in own}) <= MOST_NAMED:
-        names = [short(own) for own in settings]
-        if len(set(names)) == len(names):
-            return names
-    names = [str(entry.run.config.get("name") or "") for entry in entries]
-    if len(set(names)) == len(names) and all(names):
-        return names
-    return ["/".join(entry.run.path.resolve().parts[-2:]) for entry in entries]
-
-
-def _metric(entries: Sequence[_Entry]) -> Metric:
+def _metric(entries: Sequence[Entry]) -> Metric:
     """The loss where all runs were chosen by the same one, else the IoU."""
     configs = [entry.run.config for entry in entries]
     trainers = [config.get("trainer") for config in configs]
@@ -174,11 +124,11 @@ def _metric(entries: Sequence[_Entry]) -> Metric:
     return "loss" if monitors == {"validation_loss"} and len(losses) == 1 else "iou"
 
 
-def _judged(entries: Sequence[_Entry]) -> Part:
+def _judged(entries: Sequence[Entry]) -> Part:
     return "test" if all("test" in entry.results for entry in entries) else "validation"
 
 
-def _compared(entry: _Entry, settings: dict[str, Any], name: str, metric: Metric) -> ComparedRun:
+def _compared(entry: Entry, settings: dict[str, Any], name: str, metric: Metric) -> ComparedRun:
     facts = training_facts(entry.run)
     epochs, seconds, stopped = (facts.get(key) for key in ("epochs", "seconds", "stopped"))
     return ComparedRun(
@@ -195,25 +145,6 @@ def _compared(entry: _Entry, settings: dict[str, Any], name: str, metric: Metric
         seconds=float(seconds) if isinstance(seconds, int | float) else None,
         stopped=stopped if isinstance(stopped, str) else None,
     )
-
-
-def _samples(
-    entries: Sequence[_Entry], part: Part, metric: Metric
-) -> tuple[list[Samples] | None, int | None]:
-    """Resampled scores of all runs where they are of the same images, and how many these are."""
-    samples: list[Samples] = []
-    judged: set[str] = set()
-    images = 0
-    for entry in entries:  # one at a time, as their counts may be large
-        evaluation = part_evaluation(entry.run, part)
-        if evaluation is None:
-            return None, None
-        images = len(evaluation.names)
-        judged.add(judged_images(evaluation))
-        if len(judged) > 1:
-            return None, None
-        samples.append(resampled_scores(evaluation, metric))
-    return (samples if images >= FEWEST else None), images
 
 
 def _gathered(runs: Sequence[ComparedRun], keys: Sequence[str]) -> list[Group]:
@@ -258,23 +189,66 @@ def _ranked(groups: Sequence[Group], metric: Metric) -> list[Group]:
     return sorted(groups, key=rank)
 
 
+def _with_differences(
+    groups: Sequence[Group],
+    runs: Sequence[ComparedRun],
+    judged: JudgedImages | None,
+    metric: Metric,
+    part: Part,
+    *,
+    comparable: bool,
+) -> list[Group]:
+    """How much each group is better than the first, and which of that is certain of all."""
+    best, *others = groups
+    gaps = [_difference(best, group, runs, judged, metric, part) for group in others]
+    if judged is None and not comparable:
+        gaps = [gap and Difference(value=gap.value, interval=None) for gap in gaps]
+    return [
+        best,
+        *(replace(group, difference=gap) for group, gap in zip(others, holm(gaps), strict=True)),
+    ]
+
+
 def _difference(
     best: Group,
     other: Group,
     runs: Sequence[ComparedRun],
-    part: Part,
+    judged: JudgedImages | None,
     metric: Metric,
-    samples: Sequence[Samples] | None,
+    part: Part,
 ) -> Difference | None:
-    if best.means[part] is None or other.means[part] is None:
+    if [runs[i].run for i in best.runs] == [runs[i].run for i in other.runs]:
+        return no_difference()
+    if judged is not None:
+        return whole_difference(judged, _members(judged, best), _members(judged, other), metric)
+    scores = [
+        [score for i in group.runs if (score := runs[i].scores.get(part)) is not None]
+        for group in (best, other)
+    ]
+    if len(scores[0]) < len(best.runs) or len(scores[1]) < len(other.runs):
         return None
+    return seeds_difference(*scores, lower_is_better=metric == "loss")
 
-    def scores(group: Group) -> list[float]:
-        found = (runs[place].scores[part] for place in group.runs)
-        return [score for score in found if score is not None]
 
-    pair = None
-    if samples is not None:
-        one, two = ([samples[place] for place in group.runs] for group in (best, other))
-        pair = (one, two)
-    return difference(scores(best), scores(other), metric=metric, samples=pair)
+def _members(judged: JudgedImages, group: Group) -> Runs:
+    return [judged.runs[place] for place in group.runs]
+
+
+def _with_details(
+    groups: Sequence[Group], judged: JudgedImages, metric: Metric, most: int
+) -> tuple[list[Group], Images, list[Chosen]]:
+    """Where the first groups are better, their scores of each image, and images to look at."""
+    first = groups[:DETAILED]
+    members = [_members(judged, group) for group in first]
+    found = details(judged, members, metric)
+    names, scores = image_scores(judged, members, metric)
+    images = Images(
+        total=len(judged.names),
+        common=judged.common,
+        other_truth=judged.other_truth,
+        names=names,
+        scores=[[round(float(score), 6) for score in row] for row in scores],
+    )
+    detailed = [replace(group, details=own) for group, own in zip(first, found, strict=True)]
+    chosen = choose(names, scores, metric, most=most)
+    return [*detailed, *groups[DETAILED:]], images, chosen

@@ -1,251 +1,115 @@
 """The page of a comparison: one file, which works offline."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from truemask.analysis.charts import Chart, Line, chart, draw_lines, grid_chart
-from truemask.analysis.comparison import SAID, Comparison, Group
-from truemask.analysis.quantities import column
+from truemask.analysis.compare_samples import Pictures, ShownImage
+from truemask.analysis.comparison import SAID, Chosen, Comparison, Score
+from truemask.analysis.comparison_charts import comparison_charts, varied
 from truemask.analysis.run_settings import MOST_NAMED, last_names, short, shown
 from truemask.files import write_text
-from truemask.report import formats
-from truemask.report.pages import render_page
-from truemask.runs import Run
+from truemask.labels import LabelMap
+from truemask.report import formats, pictures
+from truemask.report.gallery import GalleryItem, gallery_content
+from truemask.report.pages import MOST_BYTES, render_page
+from truemask.report.pictures import QUALITIES, Picture, Quality
 
-_MOST_GROUPS = 24
-"""Groups in the picture of the scores."""
-_MOST_COLOURS = 6
-"""Groups whose curves have a colour and a name."""
-_MOST_PANELS = 4
-_FEWEST_VALUES = 4
-"""Different numbers of a setting before its scores are drawn against it."""
-_DASHES = ("-", "--", "-.", ":", "-", "--")
-_FILLED = 0.5
-"""Share of a grid that must be trained before it is drawn."""
+_ERRORS = 2
+"""Groups whose errors are shown beside their predictions."""
 
 
-def write_page(comparison: Comparison, *, path: Path) -> None:
+def write_page(comparison: Comparison, taken: Pictures, *, path: Path) -> None:
     """Write the page, atomically.
+
+    Args:
+        comparison: what is shown.
+        taken: the pictures of its chosen images.
+        path: of the page.
 
     Raises:
         UsageError: it cannot be written, or a run is damaged.
     """
+    groups = comparison.groups
     context = {
         "comparison": comparison,
-        "charts": [
-            (title, text, drawn)
-            for title, text, drawn in (
-                ("Scores", _scores_text(comparison), _scores(comparison)),
-                ("Grid", "Mean validation score of each combination.", _grid(comparison)),
-                (
-                    "Settings",
-                    "Validation score against each setting; the best in another colour.",
-                    _against(comparison),
-                ),
-                ("Training", _curves_text(comparison), _curves(comparison)),
-            )
-            if drawn is not None
-        ],
-        "parts": [part for part in ("validation", "test") if part in comparison.groups[0].means],
+        "charts": comparison_charts(comparison),
+        "parts": [part for part in ("validation", "test") if part in groups[0].means],
         "metric": SAID[comparison.metric],
-        "several": any(len(group.runs) > 1 for group in comparison.groups),
+        "several": any(len(group.runs) > 1 for group in groups),
         "columns": _columns(comparison),
         "named": last_names(comparison.keys),
+        "tables": _tables(comparison),
+        "detailed": comparison.detailed,
+        "labels": taken.labels,
         "shown": shown,
         "duration": formats.duration,
+        "digits": formats.digits,
+        "signed": formats.signed,
     }
-    write_text(path, render_page("comparison.html", context))
+    for quality in QUALITIES:
+        page = render_page(
+            "comparison.html", context | {"taken": _gallery(comparison, taken, quality)}
+        )
+        if len(page.encode()) < MOST_BYTES:
+            break
+    write_text(path, page)
 
 
 def _columns(comparison: Comparison) -> list[str]:
     """The settings that stand in columns of their own, where these tell each group from others."""
-    keys = _varied(comparison)
+    keys = varied(comparison)
     told = {short(group.settings) for group in comparison.groups}
     return keys if len(keys) <= MOST_NAMED and len(told) == len(comparison.groups) else []
 
 
-def _scores_text(comparison: Comparison) -> str:
-    text = "Each with its 95 % interval over images, the best on validation first."
-    if any(len(group.runs) > 1 for group in comparison.groups):
-        text = "The best on validation first. A dash is a run, a dot the mean of several."
-    if len(comparison.groups) > _MOST_GROUPS:
-        text += f" The first {_MOST_GROUPS} of {len(comparison.groups)}."
-    return text
+def _tables(comparison: Comparison) -> list[tuple[str, str, dict[str, list[Score]]]]:
+    """(title, of what, row -> score of each detailed group): the classes, then each attribute."""
+    found = [group.details for group in comparison.detailed if group.details is not None]
+    if len(found) < 2:
+        return []
+    tables = [("Classes", "class", {k: [d.classes[k] for d in found] for k in found[0].classes})]
+    for attribute, values in found[0].subgroups.items():
+        rows = {value: [d.subgroups[attribute][value] for d in found] for value in values}
+        tables.append((attribute, "value", rows))
+    return tables
 
 
-def _scores(comparison: Comparison) -> Chart | None:
-    """A dot a part, with the whisker of its interval; of several runs the dots of all."""
-    groups = comparison.groups[:_MOST_GROUPS]
-    parts = [part for part in ("validation", "test") if part in groups[0].means]
-    if len(groups) < 2 or not any(group.means[p] is not None for group in groups for p in parts):
+def _gallery(comparison: Comparison, taken: Pictures, quality: Quality) -> dict[str, Any] | None:
+    """The chosen images that have pictures."""
+    if taken.labels is None:
         return None
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        for k, part in enumerate(parts):
-            for row, group in enumerate(groups):
-                place = row + (k - (len(parts) - 1) / 2) * 0.3
-                _dots(axes, comparison, group, part, place, f"C{k}")
-            axes.plot([], [], "o", color=f"C{k}", label=part)
-        axes.set_yticks(range(len(groups)), [_wrapped(group.name) for group in groups])
-        axes.set_ylim(len(groups) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel(SAID[comparison.metric])
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-
-    said = "; ".join(
-        f"{group.name}: "
-        + ", ".join(f"{part} {formats.number(group.means[part])}" for part in parts)
-        for group in groups
-    )
-    return chart(draw, said=f"scores: {said}", height=1.1 + 0.42 * len(groups))
-
-
-def _dots(
-    axes: Axes, comparison: Comparison, group: Group, part: str, place: float, color: str
-) -> None:
-    mean = group.means[part]
-    if mean is None:
-        return
-    runs = [comparison.runs[i] for i in group.runs]
-    if len(runs) == 1 and part in runs[0].intervals:
-        axes.hlines(place, *runs[0].intervals[part], colors=color, linewidth=1.6)
-    elif len(runs) > 1:
-        scores = [score for run in runs if (score := run.scores[part]) is not None]
-        axes.plot(scores, [place] * len(scores), "|", color=color, markersize=9)
-    axes.plot([mean], [place], "o", color=color, markersize=5)
-
-
-def _wrapped(text: str, width: int = 40) -> str:
-    """On two lines at most, as Matplotlib takes it: "$" begins a formula, "_" hides a name."""
-    lines = textwrap.wrap(text.lstrip("_"), width, max_lines=2, placeholder=" …")
-    return "\n".join(lines).replace("$", r"\$")
-
-
-def _curves_text(comparison: Comparison) -> str:
-    text = f"Validation {SAID[comparison.metric]} after each epoch."
-    if len(comparison.groups) > _MOST_COLOURS:
-        text += f" In colour the {_MOST_COLOURS} best on validation."
-    return text
-
-
-def _curves(comparison: Comparison) -> Chart | None:
-    """The course of all runs; those of the best groups in colours, the others grey."""
-    courses = [[_course(comparison, place) for place in g.runs] for g in comparison.groups]
-    front = [
-        Line(
-            # Runs of one group share colour and dashes, and are named once.
-            name=_wrapped(group.name) if number == 0 else "_",
-            points=points,
-            color=f"C{place}",
-            dashes=_DASHES[place],
-        )
-        for place, group in enumerate(comparison.groups[:_MOST_COLOURS])
-        for number, points in enumerate(courses[place])
-        if points
+    names = [group.name for group in comparison.detailed]
+    items = [
+        _item(chosen, taken.shown[chosen.name], names, taken.labels, quality)
+        for chosen in comparison.chosen
+        if chosen.source is not None
     ]
-    back = [points for group in courses[_MOST_COLOURS:] for points in group if points]
-    if not front:
-        return None
-    label = f"validation {SAID[comparison.metric]}"
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        for points in back:
-            # A grey for the light and for the dark.
-            axes.plot(*zip(*points, strict=True), color="#8a94a0", linewidth=0.8, alpha=0.5, ls="-")
-        draw_lines(axes, front, x="epoch", y=label)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-    said = "; ".join(f"{line.name} ends at {line.points[-1][1]:.3g}" for line in front)
-    return chart(draw, said=f"{label} over the training: {said}", width=9.2)
+    return gallery_content(items) if items else None
 
 
-def _course(comparison: Comparison, place: int) -> list[tuple[float, float]]:
-    run = Run(Path(comparison.runs[place].run))
-    epochs = dict(column(run, "epoch"))
-    return [
-        (epochs[step] + 1, number)
-        for step, number in column(run, f"validation_{comparison.metric}")
-        if step in epochs
+def _item(
+    chosen: Chosen,
+    seen: ShownImage,
+    names: Sequence[str],
+    labels: LabelMap,
+    quality: Quality,
+) -> GalleryItem:
+    layers: list[tuple[str, Picture]] = [
+        ("image", pictures.photo(seen.image, quality)),
+        ("truth", pictures.mask(seen.truth, labels, quality)),
     ]
-
-
-def _varied(comparison: Comparison) -> list[str]:
-    return [key for key in comparison.keys if key not in comparison.repeats]
-
-
-def _grid(comparison: Comparison) -> Chart | None:
-    """Exactly two settings, in all or most of their combinations."""
-    keys = _varied(comparison)
-    if len(keys) != 2:
-        return None
-    groups = [group for group in comparison.groups if all(key in group.settings for key in keys)]
-    values = [_ordered(key, [group.settings[key] for group in groups]) for key in keys]
-    rows, columns = values
-    if min(len(rows), len(columns)) < 2 or len(groups) < _FILLED * len(rows) * len(columns):
-        return None
-    found = {tuple(shown(key, group.settings[key]) for key in keys): group for group in groups}
-
-    def mean(row: str, name: str) -> float | None:
-        group = found.get((row, name))
-        return None if group is None else group.means["validation"]
-
-    return grid_chart(
-        [[mean(row, name) for name in columns] for row in rows],
-        rows=[_wrapped(row) for row in rows],
-        columns=[_wrapped(name, 16) for name in columns],
-        x=keys[1],
-        y=keys[0],
-        said=f"validation {SAID[comparison.metric]} by {keys[0]} and {keys[1]}",
-    )
-
-
-def _ordered(key: str, values: Sequence[Any]) -> list[str]:
-    """Different values as text: numbers by size, others as they come."""
-    if all(formats.is_number(item) for item in values):
-        values = sorted(values)
-    return list(dict.fromkeys(shown(key, item) for item in values))
-
-
-def _against(comparison: Comparison) -> Chart | None:
-    """The score of each group against each setting that has many numbers."""
-    scored = [group for group in comparison.groups if group.means["validation"] is not None]
-    panels = {key: _pairs(scored, key) for key in _varied(comparison)}
-    chosen = {
-        key: pairs
-        for key, pairs in panels.items()
-        if len({number for number, _ in pairs}) >= _FEWEST_VALUES
+    for number, ids in sorted(seen.predictions.items()):
+        layers.append((names[number], pictures.mask(ids, labels, quality)))
+    for number, ids in sorted(seen.predictions.items())[:_ERRORS]:
+        wrong = pictures.errors(seen.image, seen.truth, ids, labels, quality)
+        layers.append((f"errors of {names[number]}", wrong))
+    facts = {
+        "best group": "gains most here" if chosen.kind == "gained" else "loses most here",
+        "best": round(chosen.scores[0], 4),
+        "second": round(chosen.scores[1], 4),
     }
-    drawn = dict(list(chosen.items())[:_MOST_PANELS])
-    if not drawn or _grid(comparison) is not None:
-        return None
-
-    def draw(figure: Figure) -> None:
-        made = figure.subplots(1, len(drawn), squeeze=False, sharey=True)[0]
-        for axes, (key, pairs) in zip(made, drawn.items(), strict=True):
-            numbers, scores = zip(*pairs, strict=True)
-            axes.plot(numbers, scores, "o", color="C0", markersize=5)
-            axes.plot(*pairs[0], "o", color="C1", markersize=7)
-            axes.set_xlabel(key)
-            if min(numbers) > 0 and max(numbers) / min(numbers) > 30:
-                axes.set_xscale("log")
-        made[0].set_ylabel(f"validation {SAID[comparison.metric]}")
-
-    said = "; ".join(f"{key}: best at {pairs[0][0]:.4g}" for key, pairs in drawn.items())
-    return chart(draw, said=f"score against settings: {said}", width=9.2, height=3.4)
-
-
-def _pairs(groups: Sequence[Group], key: str) -> list[tuple[float, float]]:
-    """(the setting, the score) of each group that has both as numbers, the best first."""
-    pairs = []
-    for group in groups:
-        number, score = group.settings.get(key), group.means["validation"]
-        if isinstance(number, int | float) and formats.is_number(number) and score is not None:
-            pairs.append((float(number), score))
-    return pairs
+    scores = ", ".join(
+        f"{name} {formats.number(score)}" for name, score in zip(names, chosen.scores, strict=True)
+    )
+    return GalleryItem(name=chosen.name, pictures=tuple(layers), facts=facts, note=scores)

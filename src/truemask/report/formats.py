@@ -1,7 +1,7 @@
 """How a page writes numbers, times and names."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _DASH = "–"
@@ -11,6 +11,22 @@ _MODELS = {"UNet": "U-Net", "TextureCNN": "Texture CNN"}
 def number(value: Any, digits: int = 3) -> str:
     """A score: `0.587`; a dash for a missing one."""
     return f"{value:.{digits}f}" if is_number(value) else _other(value)
+
+
+def digits(interval: Sequence[float] | None, value: float) -> int:
+    """Decimal places with which a value and its interval say what they know: 3 to 6."""
+    width = abs(value) if interval is None else (interval[1] - interval[0]) / 2
+    if not math.isfinite(width) or width <= 0:
+        width = abs(value)
+    return 3 if width <= 0 else min(6, max(3, 1 - math.floor(math.log10(width))))
+
+
+def signed(value: Any, places: int = 3) -> str:
+    """A difference: `+0.024`; a dash for a missing one, and no sign before nothing."""
+    if not is_number(value):
+        return _other(value)
+    text = f"{value:+.{places}f}"
+    return text[1:] if float(text) == 0 else text
 
 
 def compact(value: Any) -> str:
