@@ -122,5 +122,5 @@ def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     monkeypatch.setattr(fit, "train", fake)
     monkeypatch.setattr(local, "launch", in_process)
     # Its charts take longer than all the rest, and have their own tests.
-    monkeypatch.setattr(compare, "write_page", lambda comparison, *, path: path.touch())
+    monkeypatch.setattr(compare, "write_page", lambda comparison, taken, *, path: path.touch())
     return fake
