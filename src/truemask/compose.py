@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -25,12 +26,16 @@ from truemask.training.settings import CheckSettings, DataSettings, TrainerSetti
 from truemask.training.setup import is_weighting
 from truemask.training.testing import DATASETS, LOSSES, SPLITS
 from truemask.training.trackers import check_trackers
+from truemask.untrusted import one_line
 
 GROUPS = ("data", "model", "loss", "optimizer", "schedule", "trainer", "experiment")
 DEFAULT_EXPERIMENT = "textures/demo"
 
 _KEYS = ("name", "runs", "seed", *(group for group in GROUPS if group != "experiment"))
-_OPTIONAL = ("logger", "profile", "checks")
+_OPTIONAL = ("logger", "profile", "checks", "plan")
+
+_OWN_EXPERIMENT = "own_file"
+"""Under which Hydra finds an experiment that is given as a file."""
 
 # Arguments that the training gives, so that a configuration need not.
 _GIVEN = {
@@ -52,18 +57,29 @@ def options(group: str) -> list[str]:
     return sorted(found) if group != "trainer" else ["default"]
 
 
-def compose_config(overrides: Sequence[str], *, folder: Path | None = None) -> dict[str, Any]:
+def compose_config(
+    overrides: Sequence[str],
+    *,
+    folder: Path | None = None,
+    experiment: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The configuration of a training.
 
     Args:
-        overrides: words such as "experiment=NAME", "model=unet", "optimizer.lr=0.01".
+        overrides: words such as "experiment=NAME", "experiment=mine.yaml", "model=unet",
+            "optimizer.lr=0.01".
         folder: the user's data, in place of what the experiment names.
+        experiment: what an experiment's file would hold, in place of one that is named.
 
     Raises:
         UsageError: an override cannot be read, or names a group, an option or a key that does not
             exist.
     """
-    words = list(overrides)
+    words, own = _own_experiment(list(overrides))
+    own = own if experiment is None else experiment
+    if own is not None:
+        _store_experiment(own, words)
+        words.append(f"experiment={_OWN_EXPERIMENT}")
     if folder is None and not any(_key(word) in ("experiment", "data") for word in words):
         words.append(f"experiment={DEFAULT_EXPERIMENT}")
     replacing, others = _replacing(words)
@@ -83,10 +99,48 @@ def compose_config(overrides: Sequence[str], *, folder: Path | None = None) -> d
         # So that the run can be evaluated and resumed from any other folder.
         dataset["root"] = str(Path(dataset["root"]).resolve())
     if config["name"] is None:
-        experiment = next((w.partition("=")[2] for w in words if _key(w) == "experiment"), None)
-        config["name"] = experiment or _data_name(dataset)
+        named = next((w.partition("=")[2] for w in words if _key(w) == "experiment"), None)
+        config["name"] = named if named and own is None else _data_name(dataset)
     check_config(config)
     return config
+
+
+def is_experiment_file(word: str) -> bool:
+    """Whether a word names a file of the user's as the experiment."""
+    key, _, value = word.partition("=")
+    return key == "experiment" and value.endswith((".yaml", ".yml"))
+
+
+def _own_experiment(words: list[str]) -> tuple[list[str], Mapping[str, Any] | None]:
+    """The other words, and what the file holds that one of them names."""
+    given = [word for word in words if is_experiment_file(word)]
+    if len(given) > 1:
+        raise UsageError(f"give one experiment, not {len(given)}: {', '.join(given)}")
+    if not given:
+        return words, None
+    file = Path(given[0].partition("=")[2])
+    try:
+        # By OmegaConf as Hydra does it, so that 1e-3 is a number.
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', error)}") from error
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(f"{file} is not plain YAML: {one_line(error)}") from error
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{file} must hold a mapping of settings, as an experiment does")
+    return (
+        [word for word in words if word not in given],
+        {str(key): value for key, value in content.items()},
+    )
+
+
+def _store_experiment(content: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Let Hydra find an experiment; of a group that a word exchanges it says nothing."""
+    chosen = {_key(word) for word in words} & set(GROUPS)
+    kept = {key: value for key, value in content.items() if key not in chosen - {"data"}}
+    ConfigStore.instance().store(
+        group="experiment", name=_OWN_EXPERIMENT, node=kept, package="_global_"
+    )
 
 
 def _replacing(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -216,6 +270,7 @@ def known_targets() -> frozenset[str]:
 
     names = {f"torch.optim.{name}" for name in vars(optim) if name[0].isupper()}
     names |= {f"torchvision.transforms.v2.{name}" for name in vars(v2) if name[0].isupper()}
+    names.add("truemask.data.transforms.RandomQuarterTurn")
     return frozenset(names | SCHEDULES | set(NETWORKS) | DATASETS | SPLITS | LOSSES)
 
 

@@ -154,6 +154,11 @@ class Run:
         write_text(self.path / CONFIG, text)
 
     @property
+    def plan_path(self) -> Path:
+        """The plan that the run was trained by: an experiment, which can be used again."""
+        return self.path / "plan.yaml"
+
+    @property
     def environment(self) -> dict[str, Any]:
         """Versions, commit, device, seed and command line."""
         return read_object(self._existing("environment.json"))

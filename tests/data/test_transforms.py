@@ -6,7 +6,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from truemask.data.randomness import seeded
-from truemask.data.transforms import RandomScaleCrop, augment
+from truemask.data.transforms import RandomQuarterTurn, RandomScaleCrop, augment
 from truemask.datasets.sample import Sample
 from truemask.errors import UsageError
 
@@ -99,3 +99,65 @@ def test_colours_leave_the_mask_alone() -> None:
 def test_impossible_settings_are_refused(settings: dict, word: str) -> None:
     with pytest.raises(UsageError, match=word):
         RandomScaleCrop(**settings)
+
+
+def test_focus_lays_its_share_of_the_windows_on_the_class() -> None:
+    mask = torch.zeros(40, 50, dtype=torch.uint8)
+    mask[7, 33] = 1  # one pixel, which a window of 5 x 5 covers by chance in about one of 70
+    image = tv_tensors.Image(torch.zeros(3, 40, 50, dtype=torch.uint8))
+    crop = RandomScaleCrop(size=(5, 5), focus={1: 0.3, 2: 0.2})
+    torch.manual_seed(0)
+    hits = sum(int((crop(image, tv_tensors.Mask(mask))[1] == 1).any()) for _ in range(2000))
+    assert 0.27 < hits / 2000 < 0.36  # class 2 is absent, so its share goes anywhere
+
+
+def test_a_window_in_focus_lies_inside_and_covers_the_pixel_wherever_it_is() -> None:
+    torch.manual_seed(0)
+    crop = RandomScaleCrop(size=(6, 7), focus={3: 1.0})
+    for place in [(0, 0), (0, 19), (11, 0), (11, 19), (5, 9)]:
+        mask = torch.arange(12 * 20).reshape(12, 20).remainder(3).to(torch.uint8)
+        mask[place] = 3
+        image = tv_tensors.Image(torch.zeros(3, 12, 20, dtype=torch.uint8))
+        for _ in range(20):
+            _, ids = crop(image, tv_tensors.Mask(mask))
+            assert ids.shape == (6, 7)
+            assert int((ids == 3).sum()) == 1
+            assert int((ids == 255).sum()) == 0
+
+
+def test_without_focus_the_windows_are_as_ever() -> None:
+    image = tv_tensors.Image(
+        torch.arange(3 * 30 * 30).remainder(256).to(torch.uint8).view(3, 30, 30)
+    )
+    mask = tv_tensors.Mask(torch.zeros(30, 30, dtype=torch.uint8))
+    found = []
+    for crop in (RandomScaleCrop(size=(9, 9)), RandomScaleCrop(size=(9, 9), focus={})):
+        torch.manual_seed(4)
+        found.append(crop(image, mask)[0])
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("focus", [{0: -0.1}, {0: 0.7, 1: 0.4}])
+def test_focus_is_shares(focus: dict[int, float]) -> None:
+    with pytest.raises(UsageError, match="at most 1"):
+        RandomScaleCrop(size=(4, 4), focus=focus)
+
+
+def test_quarter_turns_move_image_and_mask_alike_and_each_is_as_likely() -> None:
+    pixels = torch.arange(16, dtype=torch.uint8).view(4, 4)
+    image, mask = tv_tensors.Image(pixels.expand(3, 4, 4)), tv_tensors.Mask(pixels)
+    turned = [pixels.rot90(k) for k in range(4)]
+    counts = [0] * 4
+    torch.manual_seed(0)
+    for _ in range(400):
+        found, ids = RandomQuarterTurn()(image, mask)
+        assert all(torch.equal(plane, ids) for plane in found)
+        counts[next(k for k in range(4) if torch.equal(ids, turned[k]))] += 1
+    assert min(counts) > 70
+
+
+def test_what_is_not_square_keeps_its_shape() -> None:
+    mask = tv_tensors.Mask(torch.arange(6, dtype=torch.uint8).view(2, 3))
+    image = tv_tensors.Image(torch.zeros(3, 2, 3, dtype=torch.uint8))
+    shapes = {tuple(RandomQuarterTurn()(image, mask)[1].shape) for _ in range(40)}
+    assert shapes == {(2, 3)}

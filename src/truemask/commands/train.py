@@ -3,17 +3,23 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from truemask.commands.output import print_json
 from truemask.commands.words import ALLOW, folder_and_overrides
 from truemask.errors import UsageError
 from truemask.tables import print_scores, print_sweep
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 HELP = "Train on a folder of images and masks, test the best weights, report."
 EXAMPLES = (
     "truemask train                                  the embedded textures, a minute\n"
     "truemask train photos/                          your own images and masks\n"
-    "truemask train photos/ trainer.max_time=20:00   for twenty minutes\n"
+    "truemask train photos/ trainer.max_time=20:00   for twenty minutes, planned for that time\n"
+    "truemask train photos/ experiment=plan.yaml     by a plan that you have edited\n"
+    "truemask train photos/ plan=false               with the fixed default settings\n"
     "truemask train photos/ model.widths=[64,128,256,512] data.crop=[256,256] seed=1\n"
     "truemask train -m optimizer.lr=0.001,0.01       one run for each value, and a comparison\n"
     "truemask train resume=runs/photos/DATE          go on with a run that was interrupted\n"
@@ -47,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train_once(options: argparse.Namespace, folder: Path | None, overrides: list[str]) -> int:
-    from truemask.compose import compose_config, resume_config
+    from truemask.compose import resume_config
     from truemask.runs import Run
     from truemask.training.fit import train
 
@@ -62,7 +68,7 @@ def _train_once(options: argparse.Namespace, folder: Path | None, overrides: lis
         rest = [word for word in overrides if word not in resumed]
         config = resume_config(run.config, rest, allow=options.allow)
     else:
-        config = compose_config(overrides, folder=folder)
+        config = _composed(overrides, folder, options.console)
     result = train(config, console=options.console, resume=run)
     if options.json:
         print_json(result.to_json())
@@ -75,6 +81,28 @@ def _train_once(options: argparse.Namespace, folder: Path | None, overrides: lis
     print(f"Run:    {result.run}")
     print(f"Report: {Path(result.run) / 'report.html'}")
     return 0
+
+
+def _composed(overrides: list[str], folder: Path | None, console: "Console") -> dict[str, Any]:
+    """The configuration: of the experiment that is named, else by a plan for the data."""
+    from truemask.commands.plan import planned, show
+    from truemask.compose import compose_config
+
+    words = [word for word in overrides if not word.startswith("plan=")]
+    switches = [word.partition("=")[2].lower() for word in overrides if word.startswith("plan=")]
+    if any(switch not in ("true", "false", "null") for switch in switches):
+        raise UsageError(
+            f"plan is {switches[0]!r}: give plan=false for the fixed default settings, or a plan's "
+            "file as experiment=FILE.yaml"
+        )
+    named = any(word.startswith("experiment=") for word in words)
+    has_data = folder is not None or any(word.startswith("data=") for word in words)
+    if named or not has_data or (switches and switches[-1] != "true"):
+        return compose_config(words, folder=folder)
+    plan, config = planned(words, folder=folder, console=console)
+    console.print("Plan (plan.yaml in the run; plan=false trains without it):", markup=False)
+    show(plan, console)
+    return {**config, "plan": plan.text}
 
 
 def _sweep(options: argparse.Namespace, folder: Path | None, overrides: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from truemask.bundle import load_bundle, save_bundle
 from truemask.checks.catalogue import Selection
 from truemask.checks.outcome import Outcome
 from truemask.errors import JobFailed, UsageError
-from truemask.files import make_folder
+from truemask.files import make_folder, write_text
 from truemask.memory import explain_memory
 from truemask.models.segmenter import Segmenter
 from truemask.report.pages import render_report
@@ -226,6 +226,8 @@ def _create_run(config: Mapping[str, Any], prepared: Prepared, fitting: Fitting)
     """A new folder that says everything known before the first step, except the configuration."""
     run = Run.create(Path(config["runs"]), experiment=str(config["name"]))
     make_folder(run.checkpoints_folder)
+    if config.get("plan"):
+        write_text(run.plan_path, config["plan"])
     run.write_labels(prepared.labels)
     run.write_splits({name: list(part.names) for name, part in prepared.parts.items()})
     run.write_environment(
@@ -245,7 +247,7 @@ def _resolved(
     config: Mapping[str, Any], prepared: Prepared, optimizer: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
-        **config,
+        **{key: value for key, value in config.items() if key != "plan"},
         "optimizer": dict(optimizer),
         "data": asdict(prepared.data),
         "trainer": asdict(prepared.trainer),

@@ -186,6 +186,8 @@ class DataSettings:
             together.
         scale: lowest and highest zoom before the crop.
         stretch: up to this factor height and width are zoomed differently.
+        focus: name of a class -> share of the crops that are laid on a pixel of it, where the image
+            has some; they sum to at most 1, and the rest is laid anywhere.
         num_workers: processes that load; `None` chooses by the machine.
         cache: bytes of decoded samples to keep, over all loading processes: in memory, or where
             several processes load, in a file that they and other trainings share.
@@ -207,6 +209,7 @@ class DataSettings:
     bucket: bool = True
     scale: list[float] | None = None
     stretch: float = 1.0
+    focus: Mapping[str, float] | None = None
     augmentation: Mapping[str, Any] | None = None
     num_workers: int | None = None
     cache: int = 1 << 30
@@ -236,6 +239,11 @@ class DataSettings:
         if isinstance(self.normalization, Mapping) and set(self.normalization) != {"mean", "std"}:
             raise UsageError(
                 "data.normalization must be dataset, declared, or {mean: [...], std: [...]}"
+            )
+        shares = list((self.focus or {}).values())
+        if any(share < 0 for share in shares) or sum(shares) > 1 + 1e-9:
+            raise UsageError(
+                f"data.focus must be shares from 0 on that sum to at most 1, got {self.focus}"
             )
         if self.num_workers is not None and self.num_workers < 0:
             raise UsageError(f"data.num_workers must be 0 or more, got {self.num_workers}")

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from truemask.build import build, check_settings, locate
+from truemask.build import build, check_settings, locate, nearest
 from truemask.bundle import NETWORKS, build_network
 from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
 from truemask.data.cache import FOLDER_BYTES, cached
@@ -127,6 +127,7 @@ def prepare(
             "training images."
         )
     labels = train.labels
+    _focus(data, labels)  # fails early
     spec = train.images
     for name in ("in_channels", "out_channels"):
         if name in config["model"]:
@@ -251,8 +252,10 @@ def settle_data(
             f"data.crop is {crop[0]} x {crop[1]}, larger than every training image (up to "
             f"{tallest} x {widest}): give a smaller one, or data.crop=null for whole images"
         )
-    if crop is None and (data.scale is not None or data.stretch != 1.0):
-        notes.append("Whole images are trained on: data.scale and data.stretch are not used.")
+    if crop is None and (data.scale is not None or data.stretch != 1.0 or data.focus):
+        notes.append(
+            "Whole images are trained on: data.scale, data.stretch and data.focus are not used."
+        )
     batch = data.batch_size
     if batch > images:
         notes.append(
@@ -323,6 +326,21 @@ def settle_loss(
     return settled
 
 
+def _focus(data: DataSettings, labels: LabelMap) -> dict[int, float]:
+    """Id -> share of the crops that `data.focus` lays on a class.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    for name in data.focus or {}:
+        if name not in labels.names:
+            hint = nearest(name, labels.names)
+            raise UsageError(
+                f"data.focus names no class {name!r}{hint} (there are {', '.join(labels.names)})"
+            )
+    return {labels.names.index(name): share for name, share in (data.focus or {}).items()}
+
+
 def make_transforms(data: DataSettings, labels: LabelMap) -> list[Transform]:
     """The crop, then the configured transforms."""
     transforms: list[Transform] = []
@@ -334,6 +352,7 @@ def make_transforms(data: DataSettings, labels: LabelMap) -> list[Transform]:
                 scale=data.scale or (1.0, 1.0),
                 stretch=data.stretch,
                 ignore_index=labels.ignore_index,
+                focus=_focus(data, labels),
             )
         )
     for name, config in (data.augmentation or {}).items():
