@@ -21,6 +21,7 @@ from truemask.commands import (
     reproduce,
     sample,
     shard,
+    survey,
     train,
 )
 from truemask.errors import JobFailed, UsageError
@@ -30,6 +31,7 @@ _COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "check": check,
+    "survey": survey,
     "compare": compare,
     "plan": plan,
     "shard": shard,

@@ -1,17 +1,23 @@
 """A dataset's statistics in one pass.
 
-OUT/survey.json   the result
+    OUT/survey.json   the result
+    OUT/survey.html   the page
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from truemask.analysis.survey_cache import CountsCache
 from truemask.analysis.survey_pass import Source, count_blocks, count_parts
 from truemask.analysis.survey_result import Survey
 from truemask.analysis.survey_summary import summarise
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
+from truemask.files import make_folder, write_text
 
+RESULT, PAGE = "survey.json", "survey.html"
 
 def survey(
     parts: Mapping[str, SegmentationDataset],
@@ -19,6 +25,7 @@ def survey(
     name: str,
     notes: Sequence[str] = (),
     processes: int | None = None,
+    cache: CountsCache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """Count everything that is to be known of a dataset.
@@ -28,6 +35,7 @@ def survey(
         name: what to call the data.
         notes: for the reader.
         processes: how many count; None for one a core.
+        cache: of counts from earlier surveys; None decodes every image.
         progress: called with (done, total) samples.
 
     Raises:
@@ -39,10 +47,12 @@ def survey(
             "a dataset of files"
         )
     started = time.perf_counter()
-    source = Source.of(parts)
+    source = Source.of(parts, cache=cache)
     counts, decoded = count_parts(
         source, count_blocks(source, processes=processes), progress=progress
     )
+    if cache is not None:
+        cache.trim()
     first = next(iter(parts.values()))
     return summarise(
         counts,
@@ -53,3 +63,44 @@ def survey(
         seconds=time.perf_counter() - started,
         counted=decoded,
     )
+
+
+def require_ours(out: Path) -> None:
+    """Hold a folder against what a survey would write into it.
+
+    Raises:
+        UsageError: a file of that name is there, and no survey made it.
+    """
+    result, page = out / RESULT, out / PAGE
+    if result.exists():
+        read_survey(result)
+    elif page.exists():
+        raise UsageError(
+            f"{page} is in the way, and no survey made it: choose another folder by --out"
+        )
+
+
+def read_survey(path: Path) -> Survey:
+    """The result of a survey.
+
+    Raises:
+        UsageError: the file is none.
+    """
+    try:
+        return Survey.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} is in the way, and no survey that this version reads ({error}): move it, or "
+            "choose another folder by --out"
+        ) from error
+
+
+def save_survey(result: Survey, out: Path) -> None:
+    """Write the result into a folder, which is made where it is missing.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    make_folder(out)
+    # In one line: with one for each cell of each heatmap nobody could read it either.
+    write_text(out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n")

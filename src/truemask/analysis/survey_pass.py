@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
 
+from truemask.analysis.survey_cache import CountsCache, key_of
 from truemask.analysis.survey_counts import Counts
-from truemask.data.views import attributes, image_mode
+from truemask.data.views import attributes, fingerprint, image_mode
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
 
@@ -49,13 +50,20 @@ class Source:
 
     parts: Mapping[str, SegmentationDataset]
     attributes: tuple[str, ...]
+    cache: CountsCache | None = None
 
     @classmethod
-    def of(cls, parts: Mapping[str, SegmentationDataset]) -> "Source":
+    def of(
+        cls, parts: Mapping[str, SegmentationDataset], *, cache: CountsCache | None = None
+    ) -> "Source":
         """Grouped by what has a few values over all parts; no file is opened.
 
+        Args:
+            parts: part name -> dataset.
+            cache: of the counts of single images.
+
         Raises:
-            UsageError: there is no sample, or samples are generated without end.
+            UsageError: there is no sample.
         """
         if not any(len(part) for part in parts.values()):
             raise UsageError("there is no image to be counted: all parts are empty")
@@ -65,7 +73,7 @@ class Source:
                 for key, value in known.items():
                     values.setdefault(key, set()).add(value)
         few = sorted(key for key, found in values.items() if 2 <= len(found) <= MOST_VALUES)
-        return cls(dict(parts), tuple(few))
+        return cls(dict(parts), tuple(few), cache)
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts.values())
@@ -95,10 +103,40 @@ class Source:
     def count(self, block: Block) -> Counted:
         """The counts of a block; a sample that cannot be used is told in them."""
         part = self.parts[block.part]
+        indices = range(block.start, block.stop)
+        keys = {index: self._key(part, index) for index in indices}
+        known: Mapping[bytes, Counts] = {}
+        if self.cache is not None:
+            known = self.cache.find(
+                list(keys.values()), classes=self.classes, channels=self.channels
+            )
         total = Counts.empty(self.classes, self.channels)
-        for index in range(block.start, block.stop):
-            total.add(self._count_one(part, index))
-        return Counted(block, total, block.stop - block.start)
+        fresh: dict[bytes, Counts] = {}
+        decoded = 0
+        for index, key in keys.items():
+            counts = None if key is None else known.get(key)
+            if counts is None:
+                counts = self._count_one(part, index)
+                decoded += 1
+                # Not where the files changed while they were read.
+                if key is not None and not counts.failures and key == self._key(part, index):
+                    fresh[key] = counts
+            total.add(counts)
+        if self.cache is not None:
+            self.cache.keep(fresh)
+        return Counted(block, total, decoded)
+
+    def _key(self, part: SegmentationDataset, index: int) -> bytes | None:
+        if self.cache is None:
+            return None
+        return key_of(
+            fingerprint(part, index),
+            name=part.names[index],
+            attributes=self._grouped(attributes(part)[index]),
+        )
+
+    def _grouped(self, known: Mapping[str, str]) -> dict[str, str]:
+        return {key: known[key] for key in self.attributes if key in known}
 
     def _count_one(self, part: SegmentationDataset, index: int) -> Counts:
         try:
@@ -108,13 +146,12 @@ class Source:
             return Counts.failure(
                 part.names[index], str(error), classes=self.classes, channels=self.channels
             )
-        known = sample.attributes
         return Counts.of(
             sample,
             labels=part.labels,
             spec=part.images,
             mode=mode,
-            attributes={key: known[key] for key in self.attributes if key in known},
+            attributes=self._grouped(sample.attributes),
         )
 
 

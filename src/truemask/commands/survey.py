@@ -1,0 +1,122 @@
+"""`truemask survey`: a dataset's statistics in one pass."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from truemask.commands.output import print_json
+from truemask.commands.words import folder_and_overrides
+from truemask.errors import UsageError, counted
+
+if TYPE_CHECKING:
+    from truemask.analysis.survey_result import Survey
+
+HELP = "Count a dataset in one pass: classes, regions, places, parts against each other."
+EXAMPLES = (
+    "truemask survey photos/                       surveys/photos/survey.html\n"
+    "truemask survey experiment=driving/best data.dataset.root=/data/bdd\n"
+    "truemask survey experiment=driving/best data.labels=null    with all classes of the data\n"
+    "truemask survey data=bdd100k data.dataset.root=/data/bdd --out /data/survey"
+)
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    command.add_argument("words", nargs="*", default=[], metavar="[DATA_FOLDER] [key=value ...]")
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: surveys/NAME")
+    command.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    command.add_argument(
+        "--fresh", action="store_true", help="count all images, also those that are known"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Survey, print, and give the exit code: 1 where an image cannot be used."""
+    from dataclasses import replace
+
+    from rich.progress import Progress
+
+    from truemask.analysis.survey import PAGE, require_ours, save_survey, survey
+    from truemask.analysis.survey_cache import CountsCache
+    from truemask.compose import compose_config
+    from truemask.training.opening import open_parts
+    from truemask.training.settings import DataSettings
+
+    folder, overrides = folder_and_overrides(options.words)
+    if folder is None and not overrides:
+        raise UsageError("give what to survey: a data folder, or experiment=NAME")
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers is {options.workers}: give 1 or more")
+    config = compose_config(overrides, folder=folder)
+    name = str(config["name"])
+    out = options.out or Path("surveys") / name
+    require_ours(out)
+    # Images are surveyed at their own size, whatever a training makes of them.
+    data = replace(DataSettings(**config["data"]), resize=None, evaluation_size="native")
+    console = options.console
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        reading = bar.add_task("Opening", total=None)
+        parts, _ = open_parts(
+            data,
+            seed=config["seed"],
+            fetch=True,
+            progress=lambda done, total: bar.update(reading, completed=done, total=total),
+        )
+        bar.remove_task(reading)
+        counting = bar.add_task("Counting", total=sum(map(len, parts.values())))
+        result = survey(
+            parts,
+            name=name,
+            notes=parts.notes,
+            processes=options.workers,
+            cache=None if options.fresh else CountsCache(),
+            progress=lambda done, total: bar.update(counting, completed=done, total=total),
+        )
+    save_survey(result, out)
+    if options.json:
+        print_json(result.to_json())
+    else:
+        _print(result, out / PAGE)
+    failed = _tell_failed(result)
+    return 1 if failed else 0
+
+
+def _print(result: "Survey", page: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    total = result.total
+    table = Table(title=f"{result.name}: {counted(total.images, 'image')}", title_justify="left")
+    table.add_column("class")
+    for head in ("share", *result.parts, "images", "regions", "below 1 px at 128"):
+        table.add_column(head, justify="right")
+    for k, one in enumerate(total.classes):
+        shares = [part.classes[k].share for part in result.parts.values()]
+        small = one.below[128].regions / one.regions if one.regions else None
+        table.add_row(
+            one.name.replace("[", r"\["),
+            *map(_percent, (one.share, *shares)),
+            f"{one.images:,}",
+            f"{one.regions:,}",
+            _percent(small),
+        )
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    known = total.images + total.unreadable - result.counted
+    how = f"{known:,} known from before, " if known else ""
+    print(f"Counted in {result.seconds:.1f} s ({how}{result.counted:,} decoded).")
+    print(f"Page: {page}")
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"
+
+
+def _tell_failed(result: "Survey") -> int:
+    total = result.total
+    for name, reason in total.failed:
+        print(f"truemask: skipped {'' if name in reason else f'{name}: '}{reason}", file=sys.stderr)
+    if total.unreadable > len(total.failed):
+        left = counted(total.unreadable - len(total.failed), "more image")
+        print(f"truemask: skipped {left}", file=sys.stderr)
+    return total.unreadable
