@@ -1,7 +1,7 @@
 """A dataset's statistics in one pass.
 
-    OUT/survey.json   the result
-    OUT/survey.html   the page
+OUT/survey.json   the result
+OUT/survey.html   the page
 """
 
 import json
@@ -11,13 +11,14 @@ from pathlib import Path
 
 from truemask.analysis.survey_cache import CountsCache
 from truemask.analysis.survey_pass import Source, count_blocks, count_parts
-from truemask.analysis.survey_result import Survey
+from truemask.analysis.survey_result import FORMAT, Survey
 from truemask.analysis.survey_summary import summarise
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
-from truemask.files import make_folder, write_text
+from truemask.files import make_folder, read_json, write_text
 
 RESULT, PAGE = "survey.json", "survey.html"
+
 
 def survey(
     parts: Mapping[str, SegmentationDataset],
@@ -72,27 +73,18 @@ def require_ours(out: Path) -> None:
         UsageError: a file of that name is there, and no survey made it.
     """
     result, page = out / RESULT, out / PAGE
+    in_the_way = page if page.exists() and not result.exists() else None
     if result.exists():
-        read_survey(result)
-    elif page.exists():
+        try:
+            found = read_json(result)
+        except UsageError:
+            found = None
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            in_the_way = result
+    if in_the_way is not None:
         raise UsageError(
-            f"{page} is in the way, and no survey made it: choose another folder by --out"
+            f"{in_the_way} is in the way, and no survey made it: choose another folder by --out"
         )
-
-
-def read_survey(path: Path) -> Survey:
-    """The result of a survey.
-
-    Raises:
-        UsageError: the file is none.
-    """
-    try:
-        return Survey.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{path} is in the way, and no survey that this version reads ({error}): move it, or "
-            "choose another folder by --out"
-        ) from error
 
 
 def save_survey(result: Survey, out: Path) -> None:
@@ -103,4 +95,6 @@ def save_survey(result: Survey, out: Path) -> None:
     """
     make_folder(out)
     # In one line: with one for each cell of each heatmap nobody could read it either.
-    write_text(out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+    )

@@ -101,11 +101,12 @@ class CountsCache:
                 (size,) = store.execute("SELECT total(length(value)) FROM counts").fetchone()
                 if size <= self.budget:
                     return
+                rows = store.execute(
+                    "SELECT key, length(value) FROM counts ORDER BY used, key"
+                ).fetchall()
                 left, gone = size, []
-                rows = store.execute("SELECT key, length(value) FROM counts ORDER BY used, key")
-                for key, length in rows:
-                    if left <= 0.9 * self.budget:
-                        break
+                while left > 0.9 * self.budget:
+                    key, length = rows[len(gone)]
                     left -= length
                     gone.append((key,))
                 with store:
@@ -136,9 +137,7 @@ class CountsCache:
         logging.getLogger(__name__).info("No counts are kept in %s: %s", self.path, error)
 
 
-def key_of(
-    fingerprint: bytes | None, *, name: str, attributes: Mapping[str, str]
-) -> bytes | None:
+def key_of(fingerprint: bytes | None, *, name: str, attributes: Mapping[str, str]) -> bytes | None:
     """The key of an image's counts; None where nothing tells whether its files changed.
 
     Args:

@@ -6,6 +6,7 @@ whatever order they come, since the order does not matter.
 
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -181,15 +182,19 @@ def count_blocks(source: Source, *, processes: int | None = None) -> Iterator[Co
     if chosen <= 1:
         yield from map(source.count, blocks)
         return
-    loader: DataLoader[Counted] = DataLoader(
-        _Blocks(source, blocks),
-        batch_size=None,
-        num_workers=chosen,
-        worker_init_fn=_leave_interrupts,
-        collate_fn=_as_is,
-        in_order=False,
-    )
-    yield from loader
+    with warnings.catch_warnings():
+        # Whoever asks for more processes than there are cores shall have them.
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        loader: DataLoader[Counted] = DataLoader(
+            _Blocks(source, blocks),
+            batch_size=None,
+            num_workers=chosen,
+            worker_init_fn=_leave_interrupts,
+            collate_fn=_as_is,
+            in_order=False,
+        )
+        found = iter(loader)
+    yield from found
 
 
 def _processes(samples: int) -> int:

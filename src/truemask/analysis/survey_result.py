@@ -6,6 +6,12 @@ from typing import Any
 
 from truemask.errors import UsageError
 
+FORMAT = "truemask survey"
+"""What a `survey.json` says of itself."""
+
+COMMON = 0.9
+"""Share of the images from which on a class is one that an image should have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Below:
@@ -191,6 +197,23 @@ class Keeping:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lacking:
+    """Images without a class that nearly all others have: the class or the label may be wrong.
+
+    Attributes:
+        name: of the class.
+        images: that lack it.
+        share: of all images, 0 to 1.
+        named: some of them, drawn by their names alone.
+    """
+
+    name: str
+    images: int
+    share: float
+    named: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Survey:
     """A dataset, counted.
 
@@ -206,6 +229,7 @@ class Survey:
         differences: of each pair of parts.
         attributes: attribute -> its values, the most frequent first.
         keeping: from one class to all.
+        lacking: classes that at least `COMMON` of all images have, and not all.
         notes: what else a reader must know, a sentence each.
         seconds: that the counting took.
         counted: images that were decoded for it; all others were known from an earlier survey.
@@ -222,14 +246,15 @@ class Survey:
     differences: list[GroupDifference]
     attributes: dict[str, list[GroupSurvey]]
     keeping: list[Keeping]
+    lacking: list[Lacking]
     notes: list[str]
     seconds: float
     counted: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values, with a mark by which such a file is known."""
         plain: dict[str, Any] = asdict(self)
-        return plain
+        return {"format": FORMAT} | plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Survey":
@@ -251,10 +276,12 @@ class Survey:
                     ]
                     for name, items in value["attributes"].items()
                 },
+                "lacking": [Lacking(**item) for item in value["lacking"]],
                 "keeping": [Keeping(**item) for item in value["keeping"]],
                 "colors": [(int(r), int(g), int(b)) for r, g, b in value["colors"]],
             }
-            return cls(**(dict(value) | made))
+            rest = {key: item for key, item in value.items() if key != "format"}
+            return cls(**(rest | made))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"this is no survey: {error!r}") from error
 

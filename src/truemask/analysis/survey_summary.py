@@ -9,11 +9,13 @@ import numpy as np
 from truemask.analysis.survey_counts import SIDES, Counts, Tally, merged
 from truemask.analysis.survey_differences import difference
 from truemask.analysis.survey_result import (
+    COMMON,
     Below,
     ClassSurvey,
     GroupDifference,
     GroupSurvey,
     Keeping,
+    Lacking,
     Normalisation,
     PartSurvey,
     SizeSurvey,
@@ -64,6 +66,7 @@ def summarise(
         ],
         attributes=_attributes(total, names),
         keeping=_keeping(counts[ordered_by] if ordered_by else total, names, ordered_by or "all"),
+        lacking=_lacking(total, names),
         notes=list(notes),
         seconds=seconds,
         counted=total.tally.images + total.failures if counted is None else counted,
@@ -168,3 +171,19 @@ def _keeping(counts: Counts, names: Sequence[str], part: str) -> list[Keeping]:
         )
         for n in range(1, len(names) + 1)
     ]
+
+
+def _lacking(total: Counts, names: Sequence[str]) -> list[Lacking]:
+    """The class that most images have first."""
+    images = total.tally.images
+    found = [
+        Lacking(
+            name=name,
+            images=images - held,
+            share=(images - held) / images,
+            named=[named for _, named in total.lacking[k]],
+        )
+        for k, name in enumerate(names)
+        if COMMON * images <= (held := int(total.tally.holding[k])) < images
+    ]
+    return sorted(found, key=lambda one: one.images)

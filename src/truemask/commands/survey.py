@@ -39,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
 
     from truemask.analysis.survey import PAGE, require_ours, save_survey, survey
     from truemask.analysis.survey_cache import CountsCache
+    from truemask.analysis.survey_page import write_page
+    from truemask.analysis.survey_pictures import read_pictures
     from truemask.compose import compose_config
     from truemask.training.opening import open_parts
     from truemask.training.settings import DataSettings
@@ -73,7 +75,9 @@ def run(options: argparse.Namespace) -> int:
             cache=None if options.fresh else CountsCache(),
             progress=lambda done, total: bar.update(counting, completed=done, total=total),
         )
-    save_survey(result, out)
+        bar.update(counting, description="Drawing")
+        save_survey(result, out)
+        write_page(result, read_pictures(parts, result), path=out / PAGE)
     if options.json:
         print_json(result.to_json())
     else:

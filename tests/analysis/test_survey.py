@@ -1,0 +1,295 @@
+"""Surveys of datasets on disk: parts, files, the cache, the command."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from truemask.analysis.survey import survey
+from truemask.analysis.survey_cache import NAME, CountsCache
+from truemask.analysis.survey_result import Survey
+from truemask.cli import main
+from truemask.datasets.folder import folder
+from truemask.errors import UsageError
+
+CLASSES = ["sky", "road", "car"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRUEMASK_CACHE", str(tmp_path / "cache"))
+
+
+def write_folder(root, *, parts=("train", "val", "test"), images=6, mode="RGB", seed=0):
+    random = np.random.default_rng(seed)
+    for part in parts:
+        for kind in ("images", "masks"):
+            (root / part / kind).mkdir(parents=True)
+        for index in range(images):
+            size = (20 + index, 30)
+            ids = random.choice(np.array([0, 1, 2, 255], np.uint8), (size[0] // 2 + 1, 15))
+            ids = np.kron(ids, np.ones((2, 2), np.uint8))[: size[0], : size[1]]
+            if mode == "16-bit L":
+                pixels = random.integers(0, 65536, size).astype(np.uint16)
+            else:
+                pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+            name = f"{part}{index:03d}.png"
+            Image.fromarray(pixels).save(root / part / "images" / name)
+            Image.fromarray(ids).save(root / part / "masks" / name)
+    (root / "classes.json").write_text(json.dumps(CLASSES))
+    return root
+
+
+def masks_of(root, part):
+    files = sorted((root / part / "masks").glob("*.png"))
+    return [np.asarray(Image.open(file)) for file in files]
+
+
+def pixels_of(root, part):
+    files = sorted((root / part / "images").glob("*.png"))
+    return [np.asarray(Image.open(file)) for file in files]
+
+
+def test_a_folder_is_counted_as_its_files_are(tmp_path):
+    root = write_folder(tmp_path / "data")
+    result = survey(folder(root), name="data", processes=1)
+    masks = {part: masks_of(root, part) for part in ("train", "val", "test")}
+    everything = [mask for some in masks.values() for mask in some]
+    assert result.total.images == 18
+    assert {name: part.images for name, part in result.parts.items()} == {
+        "train": 6,
+        "validation": 6,
+        "test": 6,
+    }
+    labelled = sum(int((mask < 255).sum()) for mask in everything)
+    for k, one in enumerate(result.total.classes):
+        assert one.name == CLASSES[k]
+        assert one.pixels == sum(int((mask == k).sum()) for mask in everything)
+        assert one.share == one.pixels / labelled
+        assert one.images == sum(bool((mask == k).any()) for mask in everything)
+        assert result.total.co_occurrence[k][k] == one.images
+        validation = sum(int((mask == k).sum()) for mask in masks["val"])
+        assert result.parts["validation"].classes[k].pixels == validation
+    assert result.total.ignored == sum(int((mask == 255).sum()) for mask in everything)
+    assert sum(map(sum, result.total.heatmaps[0])) == result.total.classes[0].pixels
+    train = np.concatenate([pixels.reshape(-1, 3) for pixels in pixels_of(root, "train")]) / 255
+    assert result.normalisation is not None
+    assert np.allclose(result.normalisation.mean, train.mean(0), rtol=1e-12)
+    assert np.allclose(result.normalisation.std, train.std(0), rtol=1e-12)
+    assert result.total.modes == {"RGB": 18}
+    assert {(size.height, size.width): size.images for size in result.total.sizes} == {
+        (20 + index, 30): 3 for index in range(6)
+    }
+    assert result.keeping[-1].dropped_share == 0.0
+    kept = sorted((one.pixels for one in result.parts["train"].classes), reverse=True)
+    assert result.keeping[0].dropped_share == pytest.approx(1 - kept[0] / sum(kept))
+
+
+def test_processes_change_nothing(tmp_path):
+    parts = folder(write_folder(tmp_path / "data", images=20))
+    one = survey(parts, name="data", processes=1)
+    two = survey(parts, name="data", processes=2)
+    assert replace(one, seconds=0) == replace(two, seconds=0)
+
+
+def test_the_result_goes_to_json_and_back(tmp_path):
+    result = survey(folder(write_folder(tmp_path / "data")), name="data", processes=1)
+    assert Survey.from_json(json.loads(json.dumps(result.to_json()))) == result
+    with pytest.raises(UsageError, match="no survey"):
+        Survey.from_json({"name": "x"})
+
+
+def test_sixteen_bits_are_told_and_counted_as_they_reach_the_model(tmp_path):
+    root = write_folder(tmp_path / "data", mode="16-bit L")
+    result = survey(folder(root), name="data", processes=1)
+    assert result.total.modes == {"16-bit L": 18}
+    wide = np.concatenate([pixels.reshape(-1) for pixels in pixels_of(root, "train")])
+    assert result.normalisation is not None
+    assert result.normalisation.mean[0] == pytest.approx((wide / 65535).mean(), abs=1e-4)
+
+
+def test_a_single_image_and_no_test_part(tmp_path):
+    root = write_folder(tmp_path / "data", parts=("train",), images=1)
+    parts = {"train": folder(root, split=(1, 0, 0))["train"]}
+    result = survey(parts, name="one", processes=1)
+    assert result.total.images == 1
+    assert result.differences == []
+    assert (
+        main(["survey", str(root), "data.dataset.split=[1,0,0]", "--out", str(tmp_path / "o")]) == 0
+    )
+    assert (tmp_path / "o" / "survey.html").stat().st_size > 10_000
+
+
+def test_the_second_time_nothing_is_decoded(tmp_path):
+    root = write_folder(tmp_path / "data")
+    cache = CountsCache(tmp_path / "kept")
+    first = survey(folder(root), name="data", processes=1, cache=cache)
+    second = survey(folder(root), name="data", processes=1, cache=cache)
+    assert (first.counted, second.counted) == (18, 0)
+    assert replace(first, seconds=0, counted=0) == replace(second, seconds=0)
+
+
+def test_what_changed_is_counted_again(tmp_path):
+    root = write_folder(tmp_path / "data")
+    cache = CountsCache(tmp_path / "kept")
+    survey(folder(root), name="data", processes=1, cache=cache)
+    mask = sorted((root / "train" / "masks").glob("*.png"))[0]
+    Image.fromarray(np.full_like(np.asarray(Image.open(mask)), 2)).save(mask)
+    os.utime(mask, (1, 1))
+    found = survey(folder(root), name="data", processes=1, cache=cache)
+    fresh = survey(folder(root), name="data", processes=1)
+    assert found.counted == 1
+    assert replace(found, seconds=0, counted=0) == replace(fresh, seconds=0, counted=0)
+
+
+def test_damaged_counts_are_counted_again(tmp_path):
+    root = write_folder(tmp_path / "data")
+    cache = CountsCache(tmp_path / "kept")
+    fresh = survey(folder(root), name="data", processes=1, cache=cache)
+    with sqlite3.connect(cache.path) as store:
+        values = store.execute("SELECT key, value FROM counts ORDER BY key").fetchall()
+        for place, (key, value) in enumerate(values[:6]):
+            broken = bytearray(value)
+            broken[place * 3] ^= 255
+            store.execute("UPDATE counts SET value = ? WHERE key = ?", (bytes(broken), key))
+        # One image's counts under the key of another.
+        store.execute("UPDATE counts SET value = ? WHERE key = ?", (values[7][1], values[8][0]))
+    store.close()
+    found = survey(folder(root), name="data", processes=1, cache=CountsCache(tmp_path / "kept"))
+    assert found.counted == 7
+    assert replace(found, seconds=0, counted=0) == replace(fresh, seconds=0, counted=0)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + bytes(200)])
+def test_a_cache_that_is_no_database_does_not_matter(tmp_path, content):
+    root = write_folder(tmp_path / "data")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / NAME).write_bytes(content)
+    result = survey(folder(root), name="data", processes=1, cache=CountsCache(tmp_path / "kept"))
+    assert result.counted == 18
+    again = survey(folder(root), name="data", processes=1, cache=CountsCache(tmp_path / "kept"))
+    third = survey(folder(root), name="data", processes=1, cache=CountsCache(tmp_path / "kept"))
+    assert again.total == third.total == result.total
+    assert third.counted == 0
+
+
+def test_a_cache_in_a_folder_that_cannot_be_written_does_not_matter(tmp_path):
+    root = write_folder(tmp_path / "data")
+    (tmp_path / "file").write_text("")
+    cache = CountsCache(tmp_path / "file" / "below")
+    assert survey(folder(root), name="data", processes=1, cache=cache).counted == 18
+
+
+def test_two_writers_at_once_leave_a_whole_cache(tmp_path):
+    parts = folder(write_folder(tmp_path / "data", images=30))
+    cache = CountsCache(tmp_path / "kept")
+    first = survey(parts, name="data", processes=3, cache=cache)
+    second = survey(parts, name="data", processes=3, cache=cache)
+    assert second.counted == 0
+    assert second.total == first.total
+
+
+def test_the_cache_keeps_to_its_budget(tmp_path):
+    parts = folder(write_folder(tmp_path / "data", images=20))
+    cache = CountsCache(tmp_path / "kept", budget=8000)
+    survey(parts, name="data", processes=1, cache=cache)
+    with sqlite3.connect(cache.path) as store:
+        (size,) = store.execute("SELECT sum(length(value)) FROM counts").fetchone()
+        (left,) = store.execute("SELECT count(*) FROM counts").fetchone()
+    store.close()
+    assert 0 < size <= 8000
+    assert survey(parts, name="data", processes=1, cache=cache).counted == 60 - left
+
+
+def test_a_damaged_file_is_named_and_the_others_are_counted(tmp_path, capsys):
+    root = write_folder(tmp_path / "data")
+    broken = sorted((root / "train" / "images").glob("*.png"))[2]
+    broken.write_bytes(broken.read_bytes()[:100])
+    code = main(["survey", str(root), "--out", str(tmp_path / "out"), "--json"])
+    caught = capsys.readouterr()
+    assert code == 1
+    lines = [line for line in caught.err.splitlines() if "skipped" in line]
+    assert len(lines) == 1
+    assert str(broken) in lines[0]
+    value = json.loads(caught.out)
+    assert (value["total"]["images"], value["total"]["unreadable"]) == (17, 1)
+    assert value["total"]["failed"][0][1].startswith(str(broken))
+    # The next time it is tried again.
+    assert main(["survey", str(root), "--out", str(tmp_path / "out")]) == 1
+
+
+def test_nothing_usable_is_wrong_input(tmp_path, capsys):
+    root = write_folder(tmp_path / "data", images=1)
+    for file in root.glob("*/images/*.png"):
+        file.write_bytes(file.read_bytes()[:80])
+    assert main(["survey", str(root), "--out", str(tmp_path / "out")]) == 2
+    assert "none of the 3 images can be used" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_no_survey_made_is_not_overwritten(tmp_path, capsys):
+    root = write_folder(tmp_path / "data", images=2)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("survey.json", "survey.html"):
+        (out / name).write_text("{}")
+        assert main(["survey", str(root), "--out", str(out)]) == 2
+        assert f"{out / name} is in the way" in capsys.readouterr().err
+        assert (out / name).read_text() == "{}"
+        (out / name).unlink()
+    assert main(["survey", str(root), "--out", str(out)]) == 0
+    assert main(["survey", str(root), "--out", str(out)]) == 0
+
+
+def test_endless_data_and_no_data_are_wrong_usage(capsys):
+    assert main(["survey"]) == 2
+    assert "give what to survey" in capsys.readouterr().err
+    assert main(["survey", "data=textures"]) == 2
+    assert "generated" in capsys.readouterr().err
+
+
+SLOW = """
+import signal, sys, time
+from truemask.cli import main
+from truemask.datasets.paired import PairedDataset
+
+read = PairedDataset.__getitem__
+PairedDataset.__getitem__ = lambda self, index: (time.sleep(0.03), read(self, index))[1]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_it_with_one_line_and_no_result(tmp_path):
+    root = write_folder(tmp_path / "data", images=120, parts=("train",))
+    words = ["survey", str(root), "data.dataset.split=[1,0,0]", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *words, "--out", str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    kept = tmp_path / "cache" / NAME
+    deadline = time.monotonic() + 60
+    while not kept.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.strip() == "Stopped."
+    assert not (tmp_path / "out").exists()
+    # What was counted until then is known the next time.
+    cache = CountsCache(tmp_path / "cache")
+    parts = folder(root, split=(1, 0, 0))
+    result = survey({"train": parts["train"]}, name="data", processes=1, cache=cache)
+    assert result.total.images == 120
+    assert result.counted < 120
