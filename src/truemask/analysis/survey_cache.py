@@ -104,7 +104,8 @@ class CountsCache:
                 rows = store.execute(
                     "SELECT key, length(value) FROM counts ORDER BY used, key"
                 ).fetchall()
-                left, gone = size, []
+                left = size
+                gone: list[tuple[bytes]] = []
                 while left > 0.9 * self.budget:
                     key, length = rows[len(gone)]
                     left -= length
