@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from truemask.datasets.lists import require_folder
 from truemask.datasets.matlab import read_mat, shape_in_mat
@@ -178,6 +178,27 @@ def read_sums(path: Path, *, agreement: float, asked: dict[Path, int]) -> UInt8[
     return judge(votes.astype(np.int64), asked=asked[path], agreement=agreement)
 
 
+def read_annotators(path: Path) -> Bool[np.ndarray, "K H W"]:
+    """What each annotator drew, of an original annotation.
+
+    Raises:
+        UsageError: the file is unreadable, or no annotation of BSDS500.
+    """
+    try:
+        people = read_mat(path)[_VARIABLE].ravel()
+        drawn: Bool[np.ndarray, "K H W"] = np.stack(
+            [person["Boundaries"][0, 0] != 0 for person in people]
+        )
+        if drawn.ndim != 3:
+            raise ValueError("not (N, H, W)")
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{path} holds no annotation of BSDS500 ({_VARIABLE} with Boundaries): extract the "
+            "archive again"
+        ) from error
+    return drawn
+
+
 def read_drawings(
     path: Path, *, agreement: float, annotator: int | None
 ) -> UInt8[np.ndarray, "H W"]:
@@ -186,16 +207,7 @@ def read_drawings(
     Raises:
         UsageError: the file is unreadable, or no annotation of BSDS500.
     """
-    try:
-        people = read_mat(path)[_VARIABLE].ravel()
-        drawn = np.stack([person["Boundaries"][0, 0] != 0 for person in people])
-        if drawn.ndim != 3:
-            raise ValueError("not (N, H, W)")
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise UsageError(
-            f"{path} holds no annotation of BSDS500 ({_VARIABLE} with Boundaries): extract the "
-            "archive again"
-        ) from error
+    drawn = read_annotators(path)
     if annotator is not None:
         own: UInt8[np.ndarray, "H W"] = drawn[annotator - 1].astype(np.uint8)
         return own
