@@ -75,7 +75,7 @@ def compose_config(
         UsageError: an override cannot be read, or names a group, an option or a key that does not
             exist.
     """
-    words, own = _own_experiment(list(overrides))
+    words, own = _own_experiment(_without_plan(overrides))
     own = own if experiment is None else experiment
     if own is not None:
         _store_experiment(own, words)
@@ -103,6 +103,17 @@ def compose_config(
         config["name"] = named if named and own is None else _data_name(dataset)
     check_config(config)
     return config
+
+
+def _without_plan(words: Sequence[str]) -> list[str]:
+    """The other words: nothing is planned here, which `plan=false` may say."""
+    for word in words:
+        if _key(word) == "plan" and word.partition("=")[2].lower() not in ("false", "null"):
+            raise UsageError(
+                f"{word!r}: a plan is made by `truemask train FOLDER` without -m, or by `truemask "
+                "plan`, whose file is given as experiment=FILE.yaml"
+            )
+    return [word for word in words if _key(word) != "plan"]
 
 
 def is_experiment_file(word: str) -> bool:

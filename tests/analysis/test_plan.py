@@ -384,6 +384,9 @@ def test_the_fixed_default_is_there_for_the_asking(photos: Path, tmp_path: Path,
 def test_a_plan_is_a_file_not_a_word(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(photos), "plan=mine.yaml"]) == 2
     assert "experiment=FILE.yaml" in capsys.readouterr().err
+    assert main(["train", "-m", str(photos), "plan=true", "seed=1,2"]) == 2
+    assert "without -m" in capsys.readouterr().err
+    assert compose_config(["plan=false"], folder=photos) == compose_config([], folder=photos)
 
 
 def test_an_experiment_s_file_may_write_numbers_as_hydra_reads_them(tmp_path: Path) -> None:

@@ -84,8 +84,12 @@ class Facts:
 
     @property
     def thickest(self) -> float:
-        """The typical width in pixels of the class that is widest."""
-        return max((c.thickness or 0.0 for c in self.classes.values()), default=0.0)
+        """The typical width in pixels of the widest class; of one without edges the image's."""
+        whole = float(min(self.height, self.width))
+        occurring = [c for c in self.classes.values() if c.share > 0]
+        return max(
+            (whole if c.thickness is None else c.thickness for c in occurring), default=whole
+        )
 
     @property
     def imbalance(self) -> float:

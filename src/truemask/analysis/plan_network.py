@@ -15,7 +15,7 @@ DEFAULT_WIDTH = 32
 ENOUGH_IMAGES = {16: 0, 32: 10_000, 64: 80_000}
 """Width -> images that a training must get through for it to be worth its time."""
 
-ENOUGH_STEPS = 2_000
+ENOUGH_STEPS = 300
 """Below so many steps smaller batches, which make more of them, are worth more."""
 
 SHARE_FOR_STEPS = 0.8
@@ -47,7 +47,7 @@ DEFAULT_WIDTH = 32
 ENOUGH_IMAGES = {16: 0, 32: 10_000, 64: 80_000}
 """Width -> images that a training must get through for it to be worth its time."""
 
-ENOUGH_STEPS = 2_000
+ENOUGH_STEPS = 300
 """Below so many steps smaller batches, which make more of them, are worth more."""
 
 SHARE_FOR_STEPS = 0.8
@@ -77,7 +77,7 @@ COLOUR_TELLS = 0.9
 ENOUGH_IMAGES = {16: 0, 32: 10_000, 64: 80_000}
 """Width -> images that a training must get through for it to be worth its time."""
 
-ENOUGH_STEPS = 2_000
+ENOUGH_STEPS = 300
 """Below so many steps smaller batches, which make more of them, are worth more."""
 
 SHARE_FOR_STEPS = 0.8
@@ -104,7 +104,7 @@ TURNED = 2.0
 COLOUR_TELLS = 0.9
 """Share of regions whose mean colour tells their class, from which on colours stay as they are."""
 
-ENOUGH_STEPS = 2_000
+ENOUGH_STEPS = 300
 """Below so many steps smaller batches, which make more of them, are worth more."""
 
 SHARE_FOR_STEPS = 0.8

@@ -87,21 +87,17 @@ def _composed(overrides: list[str], folder: Path | None, console: "Console") -> 
     """The configuration: of the experiment that is named, else by a plan for the data."""
     from truemask.commands.plan import planned, show
     from truemask.compose import compose_config
+    from truemask.training.processes import find_place
 
-    words = [word for word in overrides if not word.startswith("plan=")]
-    switches = [word.partition("=")[2].lower() for word in overrides if word.startswith("plan=")]
-    if any(switch not in ("true", "false", "null") for switch in switches):
-        raise UsageError(
-            f"plan is {switches[0]!r}: give plan=false for the fixed default settings, or a plan's "
-            "file as experiment=FILE.yaml"
-        )
+    words = [word for word in overrides if word != "plan=true"]
     named = any(word.startswith("experiment=") for word in words)
     has_data = folder is not None or any(word.startswith("data=") for word in words)
-    if named or not has_data or (switches and switches[-1] != "true"):
+    if named or not has_data or any(word.startswith("plan=") for word in words):
         return compose_config(words, folder=folder)
     plan, config = planned(words, folder=folder, console=console)
-    console.print("Plan (plan.yaml in the run; plan=false trains without it):", markup=False)
-    show(plan, console)
+    if find_place().is_main:
+        console.print("Plan (plan.yaml in the run; plan=false trains without it):", markup=False)
+        show(plan, console)
     return {**config, "plan": plan.text}
 
 
