@@ -147,8 +147,8 @@ def _judge(
     found = difference(doubts[0], doubts[1], images=images)
     assert found.interval is not None
     row.note("compare", found.interval, gap)
-    seed = int(rng.integers(1 << 31))  # the same draws of images for all runs of a pair
-    samples = [[_resampled(one, seed=seed) for one in group] for group in groups]
+    seed = int(rng.integers(1 << 31))
+    samples = _resampled(groups, seed=seed)
     means = [np.mean(group, axis=0) for group in samples]
     row.note("percentile", percentile_intervals({"x": means[1] - means[0]})["x"], gap)
     if len(groups[0]) == 1:
@@ -162,11 +162,14 @@ def _doubt(counts: Counts) -> Doubt:
     return found
 
 
-def _resampled(counts: Counts, *, seed: int) -> np.ndarray:
-    classes = counts.shape[2]
-    values = np.concatenate(list(counts), axis=1)
-    sums = resampled_sums(values, resamples=RESAMPLES, seed=seed)
-    return _score(Margins(*(sums[:, i * classes : (i + 1) * classes] for i in range(3))))
+def _resampled(groups: list[list[Counts]], *, seed: int) -> list[list[np.ndarray]]:
+    """The score of each run, on the same images drawn again for all."""
+    runs = np.stack([one for group in groups for one in group])
+    shape = runs.shape[0], 3, runs.shape[3]
+    values = np.moveaxis(runs, 2, 0).reshape(runs.shape[2], -1)
+    sums = resampled_sums(values, resamples=RESAMPLES, seed=seed).reshape(RESAMPLES, *shape)
+    scores = [_score(Margins(*np.moveaxis(sums[:, i], 1, 0))) for i in range(shape[0])]
+    return [scores[: len(groups[0])], scores[len(groups[0]) :]]
 
 
 def _score(counts: Margins) -> np.ndarray:

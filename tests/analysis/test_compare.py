@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,19 @@ def test_masks_that_differ_by_rounding_are_the_same_images(make, tmp_path: Path)
     ]  # fmt: skip
     paths = [make(f"optimizer.lr={i + 1}", validation=one) for i, one in enumerate(finer)]
     assert compare(paths, tmp_path / "out").images.other_truth == 0
+
+
+def test_images_of_another_folder_are_known_by_their_truth(make, tmp_path: Path) -> None:
+    there = evaluation(0.5)
+    moved = replace(there, names=[f"val/{name}" for name in there.names])
+    one = make("optimizer.lr=0.1", validation=evaluation(0.9))
+    two = make("optimizer.lr=0.2", validation=moved)
+    found = compare([one, two], tmp_path / "out")
+    assert (found.images.total, found.images.common) == (30, 30)
+    assert any("other names" in note for note in found.notes)
+    same = make("optimizer.lr=0.2", validation=there)
+    paired = compare([one, same], tmp_path / "out")
+    assert paired.groups[1].difference == found.groups[1].difference
 
 
 def test_other_classes_cannot_be_compared(make, tmp_path: Path) -> None:

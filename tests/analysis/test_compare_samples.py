@@ -85,3 +85,18 @@ def test_no_picture_where_none_is_wanted(trained, tmp_path: Path) -> None:
     found = compare(trained, tmp_path / "out", pictures=0)
     assert found.chosen == []
     assert found.picture_notes == []
+
+
+def test_nothing_is_fetched_for_a_picture(trained, tmp_path: Path) -> None:
+    copies = [shutil.copytree(path, tmp_path / path.name) for path in trained]
+    for path in copies:
+        run = Run(path)
+        config = run.config
+        config["data"]["dataset"] = {
+            "_target_": "truemask.datasets.shards.shards",
+            "root": "https://example.invalid/shards",
+        }
+        run.write_config(config)
+    notes = compare(copies, tmp_path / "out").picture_notes
+    assert len(notes) == 2
+    assert all("not fetched" in note for note in notes)

@@ -7,7 +7,7 @@ others count as further images of the same kind. Only runs with other classes ca
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -117,6 +117,7 @@ def judged_images(runs: Sequence[Run], part: Part) -> tuple[JudgedImages | None,
         UsageError: a run is damaged.
     """
     found: list[_Counted] = []
+    renamed: list[str] = []
     for run in runs:
         evaluation = part_evaluation(run, part)
         if evaluation is None or not _belongs(evaluation, run, part):
@@ -126,13 +127,23 @@ def judged_images(runs: Sequence[Run], part: Part) -> tuple[JudgedImages | None,
                 f"evaluate it again (truemask evaluate {run.path} --split {part})."
             ]
         found.append(_Counted.of(evaluation))
+        if _is_renamed(found[0], found[-1]):
+            renamed.append(str(run.path))
+            found[-1] = replace(found[-1], names=found[0].names)
         if found[-1].classes != found[0].classes:
             return None, [
                 f"{run.path} tells other classes apart ({_listed(found[-1].classes)}) than "
                 f"{runs[0].path} ({_listed(found[0].classes)}): their scores cannot be compared."
             ]
     judged = _aligned(found)
-    return judged, _notes(judged, part)
+    notes = _notes(judged, part)
+    if renamed:
+        notes.append(
+            f"The {part} images of {', '.join(renamed)} have other names than those of "
+            f"{runs[0].path}, as where the data lies in another folder, but the very same true "
+            "pixels one by one: they are taken for the same images."
+        )
+    return judged, notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +176,15 @@ def _belongs(evaluation: Evaluation, run: Run, part: Part) -> bool:
     same = math.isclose(score, stated, rel_tol=0, abs_tol=1e-9)
     return (same or (math.isnan(score) and math.isnan(stated))) and (
         result.images == len(evaluation.names)
+    )
+
+
+def _is_renamed(one: _Counted, other: _Counted) -> bool:
+    """Whether no name is the same, but in their order all images have the same true pixels."""
+    return (
+        one.counts.truth.shape == other.counts.truth.shape
+        and not set(one.names) & set(other.names)
+        and np.array_equal(one.counts.truth, other.counts.truth)
     )
 
 

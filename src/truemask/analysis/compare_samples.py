@@ -16,6 +16,7 @@ from rich.console import Console
 
 from truemask.analysis.compare_images import JudgedImages
 from truemask.analysis.comparison import Chosen, Metric, Part
+from truemask.analysis.run_settings import flat
 from truemask.data.views import View
 from truemask.errors import UsageError
 from truemask.evaluation import Seen
@@ -132,7 +133,13 @@ def _predict(
     pictures: Pictures,
     console: Console,
 ) -> set[tuple[str, int]]:
-    opened = open_run(run, config=run.config, allow={}, console=console)
+    config = run.config
+    settings = dict(flat(config))
+    if "://" in str(settings.get("data.dataset.root")):
+        raise UsageError(
+            f"its data is at {settings['data.dataset.root']}, which is not fetched for pictures"
+        )
+    opened = open_run(run, config=config, allow={}, console=console)
     dataset = opened.parts[opened.part(part)]
     where = {name: i for i, name in enumerate(dataset.names)}
     members = [where[name] for name in names if name in where]
