@@ -98,6 +98,9 @@ def compose_config(
     if isinstance(root, str) and root != "???" and "://" not in root:
         # So that the run can be evaluated and resumed from any other folder.
         dataset["root"] = str(Path(dataset["root"]).resolve())
+    for key in ("exclude", "ignore_regions"):
+        if isinstance(config["data"].get(key), str):
+            config["data"][key] = str(Path(config["data"][key]).resolve())
     if config["name"] is None:
         named = next((w.partition("=")[2] for w in words if _key(w) == "experiment"), None)
         config["name"] = named if named and own is None else _data_name(dataset)

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     parted = [word for word in options.words if word.startswith(("data.split", "data.subset"))]
     if parted and not other_data:
         raise UsageError(f"{parted[0]!r} changes nothing here: the run's own data keeps its parts")
-    for key in ("split", "subset"):  # the run's are for its own data
+    for key in ("split", "subset", "exclude"):  # the run's are for its own data
         if other_data and not any(word.startswith(f"data.{key}") for word in parted):
             config["data"][key] = None
     split, result, evaluation = evaluate_run(

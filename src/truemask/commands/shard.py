@@ -36,6 +36,11 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("give what to shard: a data folder, or experiment=NAME")
     size = parse_size(options.size)
     config = compose_config(overrides, folder=folder)
+    if config["data"].get("ignore_regions") is not None:
+        raise UsageError(
+            "data.ignore_regions changes nothing in shards, which hold the masks as they are: give "
+            "it to the training"
+        )
     # Size and classes are the training's to choose; the shards hold the files as they are.
     data = replace(
         DataSettings(**config["data"]), labels=None, resize=None, evaluation_size="native"

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from truemask.build import build, check_settings, locate
@@ -19,6 +20,7 @@ from truemask.data.views import View, resized
 from truemask.datasets.sample import Parts, SegmentationDataset
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
+from truemask.training.marking import exclude, ignore_regions
 from truemask.training.settings import DataSettings
 
 Assignments = Mapping[str, Sequence[str]]
@@ -60,6 +62,9 @@ def open_parts(
     parts = _open(data, assignments, allow, fetch=fetch)
     if data.split is not None or assignments is not None:
         parts = _part(data, parts, assignments, allow, progress)
+    known = {name: part.names for name, part in parts.items()}
+    if data.exclude is not None and assignments is None:
+        parts = exclude(Path(data.exclude), parts)
     if data.subset is not None and assignments is None:
         parts = _subset(data.subset, parts, seed)
     refuse_overlap(parts)
@@ -68,6 +73,15 @@ def open_parts(
         name: _finish(part, data, labels, resize=training and name == "train")
         for name, part in parts.items()
     }
+    if training and data.ignore_regions is not None:
+        made["train"], settled, note = ignore_regions(
+            data.ignore_regions,
+            made,
+            known=known if assignments is None else None,
+            own_size=data.resize is None,
+        )
+        data = replace(data, ignore_regions=settled)
+        notes.append(note)
     return Parts(made, (*parts.notes, *notes)), data
 
 
@@ -83,7 +97,7 @@ def _open(
     dataset = {k: v for k, v in data.dataset.items() if fetch or k != "download"}
     given: dict[str, Any] = {}
     # A folder works its classes out of the images that it is given: of all, not of a subset.
-    whole = data.split is None and data.subset is None
+    whole = data.split is None and data.subset is None and data.exclude is None
     if "assignments" in inspect.signature(target).parameters and whole:
         given["assignments"] = assignments
     parts = build(dataset, key=key, allow=allow, **given)

@@ -173,6 +173,11 @@ class DataSettings:
         split: a mapping whose `_target_` parts all samples anew (`Ratio`, `KFold`); `None` takes
             the dataset's own parts.
         subset: part -> samples, to take that many of a part, drawn at random.
+        exclude: a CSV file whose flagged images neither train nor validate, such as the audit.csv of
+            `truemask audit`; the test part is never altered.
+        ignore_regions: a CSV file whose flagged regions are ignored in the training masks, such as
+            the same audit.csv; validation and test are never altered. A run states the file's
+            SHA-256 besides, and does not go on with another.
         resize: [height, width] to which all training images are brought, masks by the nearest
             pixel; the model does the same to every image it is given. `None` leaves them.
         evaluation_size: with `resize`, whether scores are of the masks at their own size, or of the
@@ -202,6 +207,8 @@ class DataSettings:
     labels: Mapping[str, Any] | None = None
     split: Mapping[str, Any] | None = None
     subset: Mapping[str, int] | None = None
+    exclude: str | None = None
+    ignore_regions: str | Mapping[str, str] | None = None
     resize: list[int] | None = None
     evaluation_size: Literal["native", "resized"] = "native"
     batch_size: int = 8
@@ -236,6 +243,11 @@ class DataSettings:
         for part, count in (self.subset or {}).items():
             if type(count) is not int or count < 1:
                 raise UsageError(f"data.subset.{part} must be a number of images, got {count!r}")
+        if isinstance(self.ignore_regions, Mapping) and set(self.ignore_regions) != {
+            "file",
+            "sha256",
+        }:
+            raise UsageError("data.ignore_regions must be a CSV file, or {file: ..., sha256: ...}")
         if isinstance(self.normalization, Mapping) and set(self.normalization) != {"mean", "std"}:
             raise UsageError(
                 "data.normalization must be dataset, declared, or {mean: [...], std: [...]}"

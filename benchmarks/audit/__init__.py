@@ -1,0 +1,1 @@
+"""The audit against injected errors, and against cleanlab."""
