@@ -66,7 +66,9 @@ def best_translation(
     # The label that stays, counted on the pixels where the moved mask has one: what is compared are
     # two labels of the same pixels.
     inside = np.ones_like(still)
-    pairs = fft.irfft2(fft.rfft2(inside, shape) * np.conj(fft.rfft2(valid.astype(np.float32), shape)), shape)
+    pairs = fft.irfft2(
+        fft.rfft2(inside, shape) * np.conj(fft.rfft2(valid.astype(np.float32), shape)), shape
+    )
     moved = fft.irfft2(total, shape)
     down, right = np.meshgrid(
         np.arange(-reach, reach + 1), np.arange(-reach, reach + 1), indexing="ij"
@@ -103,7 +105,9 @@ def border_steps(
     """For each class that the mask shows, its best step outwards and its best step inwards."""
     height, width = mask.shape
     reach = max(1, round(min(height, width) * REACH))
-    own = np.take_along_axis(log_probabilities, np.where(valid, mask, 0)[None].astype(np.int64), 0)[0]
+    own = np.take_along_axis(log_probabilities, np.where(valid, mask, 0)[None].astype(np.int64), 0)[
+        0
+    ]
     steps: list[Step] = []
     for label in np.unique(mask[valid]):
         inside = (mask == label) & valid
@@ -113,17 +117,43 @@ def border_steps(
         border = int((inside & ndimage.binary_dilation(outside)).sum())
         if border < 8:
             continue
-        away = ndimage.distance_transform_edt(~inside)
-        near = outside & (away <= reach)
-        gain = np.clip(log_probabilities[label] - own, -_CAP, _CAP)
-        steps.append(_best(int(label), away, near, gain, border, 1))
-        depth, places = ndimage.distance_transform_edt(~outside, return_indices=True)
-        near = inside & (depth <= reach)
-        other = mask[places[0], places[1]].astype(np.int64)
-        taken = np.take_along_axis(log_probabilities, other[None], 0)[0]
-        gain = np.clip(taken - own, -_CAP, _CAP)
-        steps.append(_best(int(label), depth, near, gain, border, -1))
+        box = _around(inside, reach + 1)
+        steps += _steps(
+            int(label), inside[box], outside[box], mask[box],
+            log_probabilities[(slice(None), *box)], own[box], reach, border,
+        )  # fmt: skip
     return steps
+
+
+def _around(inside: Bool[np.ndarray, "H W"], margin: int) -> tuple[slice, slice]:
+    """The box around what is inside, and a margin: distances are measured nowhere else."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + margin + 1),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + margin + 1),
+    )
+
+
+def _steps(
+    label: int,
+    inside: Bool[np.ndarray, "h w"],
+    outside: Bool[np.ndarray, "h w"],
+    mask: UInt8[np.ndarray, "h w"],
+    log_probabilities: Float32[np.ndarray, "K h w"],
+    own: Float32[np.ndarray, "h w"],
+    reach: int,
+    border: int,
+) -> tuple[Step, Step]:
+    """The best step outwards, and the best inwards."""
+    away = ndimage.distance_transform_edt(~inside)
+    gain = np.clip(log_probabilities[label] - own, -_CAP, _CAP)
+    outwards = _best(label, away, outside & (away <= reach), gain, border, 1)
+    depth, places = ndimage.distance_transform_edt(~outside, return_indices=True)
+    near = inside & (depth <= reach)
+    other = mask[places[0], places[1]].astype(np.int64)
+    taken = np.take_along_axis(log_probabilities, other[None], 0)[0]
+    gain = np.clip(taken - own, -_CAP, _CAP)
+    return outwards, _best(label, depth, near, gain, border, -1)
 
 
 def _best(

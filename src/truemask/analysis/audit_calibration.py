@@ -127,7 +127,9 @@ def fit(drawn: Sequence[Drawn]) -> Calibration:
     temperature = float(np.exp(found.x))
     calibration = Calibration(temperature, _reliability(kept, temperature), len(known), 0.0, 0.0)
     after = [
-        float(-calibration.log_probabilities(one.logits.T)[one.labels, range(len(one.labels))].mean())
+        float(
+            -calibration.log_probabilities(one.logits.T)[one.labels, range(len(one.labels))].mean()
+        )
         for one in known
     ]
     return Calibration(

@@ -59,7 +59,9 @@ def surprise(
     -log p(label) less the entropy: its mean is 0 where the model is calibrated, so that a hard image
     is not surprising just because it is hard. At most `_CAP`; 0 where there is no label.
     """
-    own = np.take_along_axis(log_probabilities, np.where(valid, mask, 0)[None].astype(np.int64), 0)[0]
+    own = np.take_along_axis(log_probabilities, np.where(valid, mask, 0)[None].astype(np.int64), 0)[
+        0
+    ]
     entropy = -(np.exp(log_probabilities) * log_probabilities).sum(0)
     found: Float32[np.ndarray, "H W"] = np.where(valid, np.minimum(-own - entropy, _CAP), 0)
     return found.astype(np.float32)
@@ -79,10 +81,10 @@ def regions(
     prediction: UInt8[np.ndarray, "H W"],
     surprises: Float32[np.ndarray, "H W"],
     valid: Bool[np.ndarray, "H W"],
-) -> list[Region]:
-    """The regions of one image, the one with most evidence first.
+) -> tuple[list[Region], float]:
+    """The regions of one image, the one with most evidence first; and the evidence of all.
 
-    Void is never part of one.
+    Void is never part of one. What is too small to be listed counts in the sum.
     """
     different = valid & (mask != prediction)
     deep = depth(different)
@@ -112,4 +114,4 @@ def regions(
                 )
             )
     found.sort(key=lambda region: (-region.evidence, region.top, region.left))
-    return found[:MOST]
+    return found[:MOST], float(weighted.sum())
