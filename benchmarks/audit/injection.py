@@ -48,8 +48,10 @@ def swapped(mask: Mask, kit: Kit, random: np.random.Generator) -> Mask | None:
 
 
 def missing(mask: Mask, kit: Kit, random: np.random.Generator) -> Mask | None:
-    """One object is filled with what surrounds it: a region of up to a tenth of the image, of two
-    classes one of the foreground."""
+    """One object is filled with what surrounds it.
+
+    A region of up to a tenth of the image; of two classes, one of the foreground.
+    """
     regions = [r for r in _regions(mask, kit) if r.mean() <= 0.1 or kit.classes == 2]
     if kit.classes == 2:
         regions = [r for r in regions if mask[r][0] == 1]
@@ -68,8 +70,10 @@ def missing(mask: Mask, kit: Kit, random: np.random.Generator) -> Mask | None:
 
 
 def shifted(mask: Mask, kit: Kit, random: np.random.Generator) -> Mask | None:
-    """The whole mask lies 2 to 4 % of the shorter side off, or one class is that much too large or
-    too small."""
+    """Borders lie 2 to 4 % of the shorter side off.
+
+    Of the whole mask, which is moved, or of one class, which is too large or too small.
+    """
     side = min(mask.shape)
     step = max(2, round(side * float(random.uniform(0.02, 0.04))))
     if random.uniform() < 0.5:

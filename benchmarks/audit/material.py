@@ -1,8 +1,8 @@
-"""The data of the benchmark: parts as a folder, errors in the labels that train, none in the others.
+"""The data of the benchmark: a folder, with errors in the labels that train and in no others.
 
-    DIR/NAME/train/    half of the images; 15 % of their masks hold an error, all kinds in turn
-    DIR/NAME/val/      a twentieth of all, with errors likewise: chooses the best epoch
-    DIR/NAME/test/     the rest, as the dataset has them: errors go in later, one kind at a time
+DIR/NAME/train/    half of the images; 15 % of their masks hold an error, all kinds in turn
+DIR/NAME/val/      a twentieth of all, with errors likewise: chooses the best epoch
+DIR/NAME/test/     the rest, as the dataset has them: errors go in later, one kind at a time
 """
 
 import json

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import truemask
 from truemask.commands import (
+    audit,
     check,
     compare,
     evaluate,
@@ -32,6 +33,7 @@ _COMMANDS = {
     "predict": predict,
     "check": check,
     "survey": survey,
+    "audit": audit,
     "compare": compare,
     "plan": plan,
     "shard": shard,

@@ -12,6 +12,7 @@ from truemask.errors import counted
 
 # The command line starts fast: what imports PyTorch stands inside the functions.
 if TYPE_CHECKING:
+    from truemask.analysis.audit_result import AuditResult
     from truemask.analysis.comparison import Comparison, Difference
     from truemask.projects.reproduction import Cell, Reproduction
     from truemask.results import PartResult
@@ -108,6 +109,29 @@ def _class_differences(comparison: "Comparison") -> Table:
         gap = score.difference
         table.add_row(escape(name), str(score.images), *shown, _difference(gap), _verdict(gap))
     return table
+
+
+def print_audit(result: "AuditResult") -> None:
+    """The images that come first, and how many are flagged."""
+    from truemask.analysis.audit_result import KINDS
+
+    table = Table(title=escape(f"labels of {result.run}"), title_justify="left")
+    for name in ("rank", "image", "part", "score", "suspicion"):
+        table.add_column(name, justify="right" if name in ("rank", "score") else "left")
+    first = result.images[:10]
+    for image in first:
+        score = f"{image.score:.1f}{'' if image.flagged else ' (not flagged)'}"
+        words = KINDS[image.kind]
+        table.add_row(str(image.rank), escape(image.name), image.part, score, words)
+    console = _console()
+    console.print(table)
+    console.print(
+        f"{len(result.flagged)} of {counted(len(result.images), 'label')} flagged, at scores from "
+        f"{result.threshold:g} on.",
+        highlight=False,
+    )
+    for note in result.notes:
+        console.print(f"- {note}", highlight=False, markup=False)
 
 
 def _difference(difference: "Difference | None") -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.in_memory import InMemory
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from data.in_memory import InMemory
 from truemask.data.marked import ignoring
 from truemask.data.marks import RegionMark, encode_runs, match, read_marks
 from truemask.errors import UsageError
@@ -133,5 +133,7 @@ def test_resizing_before_or_after_ignoring_gives_the_same_masks() -> None:
 def test_a_region_of_a_mask_of_another_size_is_refused() -> None:
     plain = InMemory(["a"], [np.ones((6, 9), np.uint8)])
     mark = RegionMark(part=None, name="a", size=(9, 6), top=0, left=0, height=1, width=1, line=4)
-    with pytest.raises(UsageError, match=r"line 4 of its list.* 6 x 9 pixels, but the mask has 9 x"):
+    with pytest.raises(
+        UsageError, match=r"line 4 of its list.* 6 x 9 pixels, but the mask has 9 x"
+    ):
         ignoring(plain, [mark], digest="x", own_size=True)[0]

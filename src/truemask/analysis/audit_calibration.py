@@ -1,10 +1,11 @@
-"""What a model's probabilities are worth on images it was not trained on, and so what is a surprise.
+"""What a model's probabilities are worth on images it was not trained on: what is a surprise.
 
-A temperature makes confidences honest (Guo et al. 2017, "On Calibration of Modern Neural Networks").
-One number cannot tell that this model takes pavement for road and never road for sky; so the result
-is mixed with how often each class was given by the labels where the model said what it says, as sure
-as it is. A class that the model always confuses with another is then no evidence against a label:
-the class-conditional thresholds of confident learning (Northcutt et al. 2021), made smooth.
+A temperature makes confidences honest (Guo et al. 2017, "On Calibration of Modern Neural
+Networks"). One number cannot tell that this model takes pavement for road and never road for sky;
+so the result is mixed with how often each class was given by the labels where the model said what
+it says, as sure as it is. A class that the model always confuses with another is then no evidence
+against a label: the class-conditional thresholds of confident learning (Northcutt et al. 2021),
+made smooth.
 
 Both are fitted to labels that hold the very errors that are looked for: the images that fit worst
 are left out.
@@ -60,7 +61,9 @@ class Calibration:
     loss_before: float
     loss_after: float
 
-    def log_probabilities(self, logits: Float32[np.ndarray, "K *S"]) -> Float32[np.ndarray, "K *S"]:
+    def log_probabilities(
+        self, logits: Float32[np.ndarray, "K ..."]
+    ) -> Float32[np.ndarray, "K ..."]:
         """The log probability of each label, of logits with a channel for every class.
 
         The class of the highest logit need not be the most probable label afterwards.
@@ -70,8 +73,9 @@ class Calibration:
         best = probabilities.argmax(0)
         confidence = np.take_along_axis(probabilities, best[None], 0)[0]
         table = self.reliability[best, np.digitize(confidence, EDGES)]
-        mixed = 0.5 * probabilities + 0.5 * np.moveaxis(table, -1, 0)
-        found: Float32[np.ndarray, "K *S"] = np.log(mixed).astype(np.float32)
+        usual = np.moveaxis(table, -1, 0) if self.images else probabilities
+        mixed = 0.5 * probabilities + 0.5 * usual
+        found: Float32[np.ndarray, "K ..."] = np.log(np.maximum(mixed, 1e-12)).astype(np.float32)
         return found
 
 

@@ -1,18 +1,16 @@
 """The evidence against the label of one image, of whatever kind: computed once, held small."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from truemask.analysis.audit_borders import Step, Translation, best_translation, border_steps
 from truemask.analysis.audit_calibration import Calibration, class_logits
-from truemask.analysis.audit_regions import Region, regions, surprise
+from truemask.analysis.audit_regions import CERTAIN, Region, regions, surprise
 from truemask.data.marks import encode_runs
 from truemask.labels import LabelMap
 
@@ -33,8 +31,7 @@ class FoundRegion:
     Attributes:
         label: class that the label gives.
         prediction: class that the model gives.
-        evidence: summed surprise of its squares, as a share of all labelled squares.
-        core: see `audit_regions.Region`.
+        evidence: summed surprise of its squares beyond what is certain, over all labelled squares.
         left: first column of the box.
         top: first row.
         width: columns.
@@ -47,7 +44,6 @@ class FoundRegion:
     label: int
     prediction: int
     evidence: float
-    core: float
     left: int
     top: int
     width: int
@@ -68,7 +64,9 @@ class Evidence:
         width: of the mask.
         disagreement: share of the labelled pixels to which the model gives another class.
         surprise: mean surprise of the labelled pixels, in nats; 0 is expected.
-        interior: the same, of what lies inside disagreement alone: borders count little.
+        contradiction: mean over the labelled pixels of the surprise beyond `CERTAIN` where the
+            model gives another class.
+        contradicted: share of the labelled pixels whose surprise is beyond `CERTAIN`.
         translation: the one that agrees best, in pixels of the mask.
         steps: of the border of each class, in pixels of the mask.
         regions: that with most evidence first.
@@ -80,7 +78,8 @@ class Evidence:
     width: int
     disagreement: float
     surprise: float
-    interior: float
+    contradiction: float
+    contradicted: float
     translation: Translation
     steps: tuple[Step, ...]
     regions: tuple[FoundRegion, ...]
@@ -118,7 +117,7 @@ def assess(
     known = calibration.log_probabilities(said)
     prediction = labels.decode(coarse[None])[0].cpu().numpy()
     surprises = surprise(known, ids, valid)
-    found, interior = regions(ids, prediction, surprises, valid)
+    found, contradiction = regions(ids, prediction, surprises, valid)
     labelled = int(valid.sum())
     step = math.ceil(max(height, width) / BORDER_SIDE)
     if step != cell:
@@ -139,13 +138,12 @@ def assess(
         width=width,
         disagreement=float((valid & (prediction != ids)).sum() / labelled),
         surprise=float(surprises.sum() / labelled),
-        interior=interior / labelled,
+        contradiction=contradiction / labelled,
+        contradicted=float((surprises > CERTAIN).sum() / labelled),
         translation=Translation(
             translation.down * step, translation.right * step, translation.gain
         ),
-        steps=tuple(
-            Step(one.label, one.pixels * step, one.gain, one.border) for one in steps
-        ),
+        steps=tuple(Step(one.label, one.pixels * step, one.gain, one.border) for one in steps),
         regions=tuple(_told(region, labelled, cell, height, width) for region in found),
     )
 
@@ -177,7 +175,6 @@ def _told(region: Region, labelled: int, cell: int, height: int, width: int) -> 
         label=region.label,
         prediction=region.prediction,
         evidence=region.evidence / labelled,
-        core=region.core,
         left=left,
         top=top,
         width=min(region.inside.shape[1] * cell, width - left),

@@ -1,4 +1,4 @@
-"""Where a label and a model disagree: connected regions, each with the evidence against the label."""
+"""Where a label and a model disagree: connected regions, with the evidence against the label."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
-TOLERANCE = 0.012
-"""Of the shorter side: as near to a border people and models differ without being wrong."""
+CERTAIN = 3.0
+"""Nats of surprise that are no evidence yet: a label twenty times less likely than expected.
+
+Models and people differ by a pixel or two along every border, and there a model is not sure.
+"""
 
 SMALLEST = 0.0005
 """Share of an image's pixels; smaller regions are not listed."""
@@ -17,7 +20,7 @@ MOST = 20
 """Regions of an image that are kept, those with most evidence."""
 
 _CAP = 6.0
-"""Of the surprise of one pixel: a label is hardly less likely than one in 400."""
+"""Of the surprise of one pixel, so that a few that are held impossible do not outweigh a region."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,7 @@ class Region:
     Attributes:
         label: the class that the label gives.
         prediction: the class that the model gives.
-        evidence: the surprise of its pixels, summed; pixels near its edge count less.
-        core: the most that a pixel of it lies inside, in units of the tolerance; below 1 it is a
-            seam along a border.
+        evidence: the surprise of its pixels beyond `CERTAIN`, summed.
         top: first row of the box around it.
         left: first column.
         inside: within that box, which pixels belong to it.
@@ -38,7 +39,6 @@ class Region:
     label: int
     prediction: int
     evidence: float
-    core: float
     top: int
     left: int
     inside: Bool[np.ndarray, "h w"]
@@ -56,8 +56,8 @@ def surprise(
 ) -> Float32[np.ndarray, "H W"]:
     """How much less likely each label is than a label drawn as the model says, in nats.
 
-    -log p(label) less the entropy: its mean is 0 where the model is calibrated, so that a hard image
-    is not surprising just because it is hard. At most `_CAP`; 0 where there is no label.
+    -log p(label) less the entropy: its mean is 0 where the model is calibrated, so that no image
+    is surprising just because it is hard. At most `_CAP`; 0 where there is no label.
     """
     own = np.take_along_axis(log_probabilities, np.where(valid, mask, 0)[None].astype(np.int64), 0)[
         0
@@ -65,15 +65,6 @@ def surprise(
     entropy = -(np.exp(log_probabilities) * log_probabilities).sum(0)
     found: Float32[np.ndarray, "H W"] = np.where(valid, np.minimum(-own - entropy, _CAP), 0)
     return found.astype(np.float32)
-
-
-def depth(different: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-    """How far each differing pixel lies inside what differs, in units of the tolerance."""
-    tolerance = max(2.0, TOLERANCE * min(different.shape))
-    # Beyond the image's edge nothing is known: a region may well go on there.
-    away = ndimage.distance_transform_edt(different)
-    assert isinstance(away, np.ndarray)
-    return (away / tolerance).astype(np.float32)
 
 
 def regions(
@@ -87,8 +78,7 @@ def regions(
     Void is never part of one. What is too small to be listed counts in the sum.
     """
     different = valid & (mask != prediction)
-    deep = depth(different)
-    weighted = np.minimum(deep, 1) * np.maximum(surprises, 0)
+    weighted = np.where(different, np.maximum(surprises - CERTAIN, 0), 0)
     pairs = np.where(different, mask.astype(np.int32) * 256 + prediction + 1, 0)
     least = max(4, SMALLEST * mask.size)
     counts = np.bincount(pairs.ravel())
@@ -107,7 +97,6 @@ def regions(
                     label=int(pair - 1) // 256,
                     prediction=int(pair - 1) % 256,
                     evidence=float(weighted[box][inside].sum()),
-                    core=float(deep[box][inside].max()),
                     top=box[0].start,
                     left=box[1].start,
                     inside=inside,

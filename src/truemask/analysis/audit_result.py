@@ -2,21 +2,27 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from truemask.analysis.audit_calibration import Calibration
+from truemask.analysis.audit_image import FoundRegion
+from truemask.analysis.audit_ranking import Kind, Ranked
 from truemask.data.marks import COLUMNS
-from truemask.files import write_json, write_text
+from truemask.files import explain_os_errors, write_json, write_text
+from truemask.labels import LabelMap
 
-Kind = Literal["region", "moved", "border", "mask"]
+LISTED = 1.0
+"""Score from which on a region is listed: what lies below is usual."""
 
 KINDS: Mapping[Kind, str] = {
     "region": "a region of another class",
     "moved": "the mask lies off",
     "border": "a class too large or too small",
-    "mask": "hardly anything fits",
+    "mask": "the mask of another image",
 }
 """What may be wrong, and how it is told."""
 
@@ -66,8 +72,8 @@ class AuditedImage:
         flagged: whether the score reaches the threshold.
         kind: what `score` is of.
         reason: that in a sentence.
-        scores: for each kind how unusual its evidence is among all images of the audit: a modified
-            z-score, about 0 for half of them.
+        scores: for each kind how unusual its evidence is among all images of the audit: 0 is the
+            median, 1 a robust standard deviation above it.
         disagreement: share of the labelled pixels to which the model gives another class.
         height: of the mask.
         width: of the mask.
@@ -98,9 +104,8 @@ class AuditResult:
         parts: part -> images audited.
         folds: into how many the training part was cut; `None` where it was not audited.
         threshold: from which score on an image or a region is flagged.
-        temperature: part -> by which the logits were divided.
-        loss_before: part -> mean -log p(label) before calibration.
-        loss_after: part -> the same after it.
+        calibrations: model -> `images` that it was fitted to, `temperature`, and the mean
+            -log p(label) before and after.
         notes: what a reader must know, one sentence each.
         images: those with a labelled pixel, ranked.
         void: names of images without one.
@@ -111,9 +116,7 @@ class AuditResult:
     parts: dict[str, int]
     folds: int | None
     threshold: float
-    temperature: dict[str, float]
-    loss_before: dict[str, float]
-    loss_after: dict[str, float]
+    calibrations: dict[str, dict[str, float]]
     notes: tuple[str, ...]
     images: tuple[AuditedImage, ...]
     void: tuple[str, ...]
@@ -127,14 +130,156 @@ class AuditResult:
         """Plain values."""
         return asdict(self)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Path | None:
         """Write `audit.json` and `audit.csv`.
+
+        Returns:
+            Where an `audit.csv` of another content was moved to, as somebody may have edited it.
 
         Raises:
             UsageError: a file cannot be written.
         """
+        file, text, kept = folder / "audit.csv", csv_text(self), None
+        with explain_os_errors(file):
+            if file.exists() and file.read_bytes() != text.encode():
+                stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+                kept = file.rename(folder / f"audit-until-{stamp}.csv")
         write_json(folder / "audit.json", self.to_json())
-        write_text(folder / "audit.csv", csv_text(self))
+        write_text(file, text)
+        return kept
+
+
+def audited(
+    ranked: Sequence[Ranked],
+    *,
+    labels: LabelMap,
+    run: str,
+    out: str,
+    folds: int | None,
+    threshold: float,
+    calibrations: Mapping[str, Calibration],
+    notes: Sequence[str],
+    void: Sequence[str],
+) -> AuditResult:
+    """The result that a ranking is."""
+    parts: dict[str, int] = {}
+    for one in ranked:
+        parts[one.evidence.part] = parts.get(one.evidence.part, 0) + 1
+    return AuditResult(
+        run=run,
+        out=out,
+        parts=parts,
+        folds=folds,
+        threshold=threshold,
+        calibrations={
+            name: {
+                "images": one.images,
+                "temperature": one.temperature,
+                "loss_before": one.loss_before,
+                "loss_after": one.loss_after,
+            }
+            for name, one in calibrations.items()
+        },
+        notes=tuple(notes),
+        images=tuple(
+            _image(one, place, labels, threshold) for place, one in enumerate(ranked, start=1)
+        ),
+        void=tuple(void),
+    )
+
+
+def _image(one: Ranked, place: int, labels: LabelMap, threshold: float) -> AuditedImage:
+    evidence = one.evidence
+    flagged = one.score >= threshold
+    regions = [
+        _region(region, score, labels, threshold)
+        for region, score in one.regions
+        if score >= LISTED
+    ]
+    if flagged and one.kind in ("mask", "moved"):
+        regions.insert(0, _whole(one))
+    return AuditedImage(
+        rank=place,
+        part=evidence.part,
+        name=evidence.name,
+        score=one.score,
+        flagged=flagged,
+        kind=one.kind,
+        reason=_reason(one, labels),
+        scores=one.scores,
+        disagreement=evidence.disagreement,
+        height=evidence.height,
+        width=evidence.width,
+        regions=tuple(regions),
+    )
+
+
+def _region(region: FoundRegion, score: float, labels: LabelMap, threshold: float) -> AuditedRegion:
+    return AuditedRegion(
+        score=score,
+        flagged=score >= threshold,
+        kind="region",
+        label=labels.names[region.label],
+        prediction=labels.names[region.prediction],
+        left=region.left,
+        top=region.top,
+        width=region.width,
+        height=region.height,
+        pixels=region.pixels,
+        cell=region.cell,
+        runs=region.runs,
+    )
+
+
+def _whole(one: Ranked) -> AuditedRegion:
+    """All of a mask that lies off or belongs to another image: no region of it is right."""
+    evidence = one.evidence
+    return AuditedRegion(
+        score=one.score,
+        flagged=True,
+        kind=one.kind,
+        label="",
+        prediction="",
+        left=0,
+        top=0,
+        width=evidence.width,
+        height=evidence.height,
+        pixels=evidence.width * evidence.height,
+        cell=1,
+        runs="",
+    )
+
+
+def _reason(one: Ranked, labels: LabelMap) -> str:
+    evidence = one.evidence
+    if one.kind == "moved":
+        moves = evidence.translation
+        ways = [
+            f"{abs(pixels)} pixels {words[pixels < 0]}"
+            for pixels, words in ((moves.down, ("down", "up")), (moves.right, ("right", "left")))
+            if pixels
+        ]
+        return f"The mask would fit better {' and '.join(ways) or 'elsewhere'}."
+    if one.kind == "border" and one.step is not None:
+        step = one.step
+        way = "further out" if step.pixels > 0 else "further in"
+        return (
+            f"The border of {labels.names[step.label]} would fit better {abs(step.pixels)} pixels "
+            f"{way}."
+        )
+    if one.kind == "mask":
+        return (
+            f"The model is sure of another class in {evidence.contradicted:.0%} of what is "
+            "labelled: the mask may be that of another image."
+        )
+    if not one.regions:
+        return "Nothing is disputed."
+    region, _ = one.regions[0]
+    share = region.pixels / (evidence.height * evidence.width)
+    return (
+        f"The label says {labels.names[region.label]} where the model says "
+        f"{labels.names[region.prediction]}: a region of {share:.1%} of the image."
+    )
 
 
 def csv_text(result: AuditResult) -> str:

@@ -69,7 +69,7 @@ class Ignoring(Wrapped):
                     f"{mark.size[1]} x {mark.size[0]} pixels, but the mask has {ids.shape[1]} x "
                     f"{ids.shape[0]}"
                 )
-            ids[_places(mark, ids.shape[0], ids.shape[1])] = self.labels.ignore_index
+            ids[places(mark, ids.shape[0], ids.shape[1])] = self.labels.ignore_index
         return tv_tensors.Mask(torch.from_numpy(ids))
 
 
@@ -89,7 +89,7 @@ def ignoring(
     return Ignoring(dataset=dataset, regions=of_each, digest=digest, own_size=own_size)
 
 
-def _places(mark: RegionMark, height: int, width: int) -> Any:
+def places(mark: RegionMark, height: int, width: int) -> Any:
     """Rows and columns of the pixels of a mask of this size whose nearest is in the region."""
     down = ((np.arange(height) + 0.5) * mark.size[0] / height).astype(np.int64) - mark.top
     right = ((np.arange(width) + 0.5) * mark.size[1] / width).astype(np.int64) - mark.left

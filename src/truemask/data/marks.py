@@ -108,6 +108,12 @@ def encode_runs(inside: Bool[np.ndarray, "h w"]) -> str:
     )
 
 
+def read_runs(text: str) -> tuple[tuple[int, int], ...] | None:
+    """The inverse of `encode_runs`; `None`, the whole box, for an empty text."""
+    pairs = (word.split("+") for word in text.split())
+    return tuple((int(start), int(length)) for start, length in pairs) or None
+
+
 def read_marks(file: Path) -> Marks:
     """Read a list of images and regions.
 
@@ -245,8 +251,8 @@ def match(
     for mark in marks:
         if mark.part is not None and mark.part != owner[mark.name]:
             raise UsageError(
-                f"{file}, line {mark.line}: {mark.name} is in the {owner[mark.name]} part here, not "
-                f"in {mark.part}: empty the column part to go by the names alone"
+                f"{file}, line {mark.line}: {mark.name} is in the {owner[mark.name]} part here, "
+                f"not in {mark.part}: empty the column part to go by the names alone"
             )
     marked = {mark.name for mark in marks}
     return {part: [name for name in names if name in marked] for part, names in parts.items()}

@@ -35,7 +35,9 @@ def exclude(file: Path, parts: Parts) -> Parts:
         told.append(f"{len(names)} of {len(parts[name])} {name} images")
         made[name] = View.of([parts[name]]).take(_in_order(parts[name], stay))
     if not told:
-        why = f" but {counted(kept, 'image')} of the test part, which stays as it is" if kept else ""
+        why = (
+            f" but {counted(kept, 'image')} of the test part, which stays as it is" if kept else ""
+        )
         raise UsageError(f"data.exclude: {file} flags no image{why}: leave it out")
     note = f"Left out, by {file.name} (data.exclude): {', '.join(told)}."
     if kept:
@@ -90,8 +92,8 @@ def ignore_regions(
     used = [mark for mark in marks.regions if mark.name in here]
     if not used:
         raise UsageError(
-            f"{key}: {file} flags {counted(len(marks.regions), 'region')}, none of them in an image "
-            "that trains: audit the training part too (`truemask audit RUN --folds 5`)"
+            f"{key}: {file} flags {counted(len(marks.regions), 'region')}, none in an image that "
+            "trains: audit the training part too (`truemask audit RUN --folds 5`)"
         )
     pixels = sum(int(mark.inside().sum()) for mark in used)
     images = len({mark.name for mark in used})
@@ -101,7 +103,9 @@ def ignore_regions(
         f"{file.name} ({key})."
     )
     if others := len(marks.regions) - len(used):
-        note += f" {counted(others, 'flagged region')} of images that do not train: no change there."
+        note += (
+            f" {counted(others, 'flagged region')} of images that do not train: no change there."
+        )
     made = ignoring(train, used, digest=marks.digest, own_size=own_size)
     return made, {"file": str(file), "sha256": marks.digest}, note
 

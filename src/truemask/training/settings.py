@@ -173,8 +173,8 @@ class DataSettings:
         split: a mapping whose `_target_` parts all samples anew (`Ratio`, `KFold`); `None` takes
             the dataset's own parts.
         subset: part -> samples, to take that many of a part, drawn at random.
-        exclude: a CSV file whose flagged images neither train nor validate, such as the audit.csv of
-            `truemask audit`; the test part is never altered.
+        exclude: a CSV file whose flagged images neither train nor validate, such as the audit.csv
+            of `truemask audit`; the test part is never altered.
         ignore_regions: a CSV file whose flagged regions are ignored in the training masks, such as
             the same audit.csv; validation and test are never altered. A run states the file's
             SHA-256 besides, and does not go on with another.

@@ -1,0 +1,72 @@
+"""`truemask audit`: labels that are probably wrong."""
+
+import argparse
+from pathlib import Path
+
+from truemask.commands.output import print_json
+from truemask.commands.words import ALLOW, allowed
+from truemask.errors import UsageError
+from truemask.tables import print_audit
+
+HELP = "Find labels that are probably wrong: images and regions, ranked, as a page and a CSV file."
+EXAMPLES = (
+    "truemask audit runs/photos/DATE             the parts that the weights did not train on\n"
+    "truemask audit runs/photos/DATE --folds 5   the training part too, by 5 further trainings\n"
+    "truemask train photos/ data.exclude=runs/photos/DATE/audit/audit.csv\n"
+    "truemask train photos/ data.ignore_regions=runs/photos/DATE/audit/audit.csv"
+)
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    command.add_argument("path", type=Path, metavar="RUN")
+    command.add_argument("--split", metavar="PART", help="audit this part alone")
+    command.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="audit the training part too, by K models that have not seen what they judge",
+    )
+    command.add_argument(
+        "--threshold",
+        type=float,
+        default=3.5,
+        metavar="SCORE",
+        help="from which score on images and regions are flagged (default: %(default)s)",
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/audit")
+    command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it, print, and give the exit code."""
+    from truemask.analysis.audit import audit
+    from truemask.analysis.audit_page import write_page
+
+    if options.split not in (None, "train", "validation", "test"):
+        raise UsageError(f"--split is {options.split!r}: give train, validation or test")
+    if options.folds is not None and options.folds < 2:
+        raise UsageError(f"--folds is {options.folds}: give 2 or more")
+    if not options.threshold > 0:
+        raise UsageError(f"--threshold is {options.threshold:g}: give a score above 0, such as 3.5")
+    out = options.path / "audit" if options.out is None else options.out
+    done = audit(
+        options.path,
+        out=out,
+        split=options.split,
+        folds=options.folds,
+        threshold=options.threshold,
+        allow=allowed(options.allow),
+        console=options.console,
+    )
+    kept = done.result.save(out)
+    write_page(done.result, done.pictures, labels=done.labels, path=out / "audit.html")
+    if options.json:
+        print_json(done.result.to_json())
+        return 0
+    print_audit(done.result)
+    if kept is not None:
+        print(f"The earlier audit.csv is kept as {kept}.")
+    print(f"Page: {out / 'audit.html'}")
+    print(f"List: {out / 'audit.csv'} (data.exclude= and data.ignore_regions= take it)")
+    return 0
