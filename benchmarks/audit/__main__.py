@@ -1,0 +1,135 @@
+"""`python -m benchmarks.audit OUT --camvid ROOT`: the tables of docs/audit.md.
+
+Needs `pip install truemask[benchmarks]`, for cleanlab. It trains a model for each dataset, on
+labels that hold errors, which takes `--minutes` each; then it injects and ranks.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.audit.compare import PIXEL_ISSUES, Predictions, compare
+from benchmarks.audit.injection import KINDS
+from benchmarks.audit.material import CAMVID, MINIATURES, write
+from truemask.runs import Run, list_runs
+
+
+def main() -> None:
+    """Train, inject, rank, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--camvid", type=Path, required=True)
+    parser.add_argument("--only", default=",".join((CAMVID, *MINIATURES)))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--minutes", type=int, default=10)
+    options = parser.parse_args()
+    results: dict[str, list[dict[str, object]]] = {}
+    for name in options.only.split(","):
+        file = options.out / f"{name}.json"
+        if not file.exists():
+            data = write(name, options.out / "data", camvid_root=options.camvid)
+            run = _trained(name, data, options.out, options.minutes)
+            predictions = Predictions(run, data, options.out / "logits" / name)
+            cells = compare(predictions, range(options.seeds))
+            accuracy = run.results["test"].pixel_accuracy
+            iou = run.results["test"].iou
+            file.write_text(
+                json.dumps(
+                    {
+                        "images": len(predictions),
+                        "accuracy": accuracy,
+                        "iou": iou,
+                        "cells": [asdict(cell) for cell in cells],
+                    }
+                )
+            )
+        results[name] = json.loads(file.read_text())
+    print(tables(results))
+
+
+def _trained(name: str, data: Path, out: Path, minutes: int) -> Run:
+    finished = [run for run in list_runs(out / "runs" / name) if run.finished]
+    if not finished:
+        words = [
+            sys.executable, "-m", "truemask", "train", str(data), f"name={name}",
+            f"runs={out / 'runs'}", f"trainer.max_time={minutes}:00", "trainer.average=0.99",
+            "model.widths=[16,32,64,128,256]", "checks.enabled=false",
+            *(["data.crop=[240,320]"] if name == CAMVID else []),
+        ]  # fmt: skip
+        subprocess.run(words, check=True)
+        finished = [run for run in list_runs(out / "runs" / name) if run.finished]
+    return finished[0]
+
+
+def tables(results: dict) -> str:
+    """Markdown: for each dataset and kind the figures of both, and the difference."""
+    lines = [
+        "| data | kind | rate | audit P@N | softmin P@N | audit AP | softmin AP "
+        "| pixel issues AP | best of cleanlab AP | audit - best, 95 % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        for kind in KINDS:
+            for rate in sorted({cell["rate"] for cell in result["cells"]}):
+                chosen = [
+                    cell for cell in result["cells"] if (cell["kind"], cell["rate"]) == (kind, rate)
+                ]
+                lines.append(_row(name, kind, rate, chosen))
+    lines += ["", *_means(results)]
+    return "\n".join(lines)
+
+
+def _row(name: str, kind: str, rate: float, cells: list) -> str:
+    theirs = [method for method in cells[0]["methods"] if method != "audit"]
+    ap = {m: np.array([cell["methods"][m][1] for cell in cells]) for m in cells[0]["methods"]}
+    at_n = {m: np.array([cell["methods"][m][0] for cell in cells]) for m in cells[0]["methods"]}
+    best = max(theirs, key=lambda m: ap[m].mean())
+    low, high = _interval(ap["audit"] - ap[best])
+    return (
+        f"| {name} | {kind} | {rate:.0%} | {at_n['audit'].mean():.2f} | "
+        f"{at_n['softmin 0.1'].mean():.2f} | {ap['audit'].mean():.2f} | "
+        f"{ap['softmin 0.1'].mean():.2f} | {ap[PIXEL_ISSUES].mean():.2f} | "
+        f"{ap[best].mean():.2f} ({best}) | {(ap['audit'] - ap[best]).mean():+.2f} "
+        f"[{low:+.2f}, {high:+.2f}] |"
+    )
+
+
+def _means(results: dict) -> list[str]:
+    """Over datasets and rates: each kind, each method; then all."""
+    methods = list(next(iter(results.values()))["cells"][0]["methods"])
+    lines = [
+        "| kind | " + " | ".join(methods) + " | regions found |",
+        "|---" * (len(methods) + 2) + "|",
+    ]
+    for kind in (*KINDS, None):
+        cells = [
+            cell
+            for result in results.values()
+            for cell in result["cells"]
+            if kind in (None, cell["kind"])
+        ]
+        found = [np.mean([cell["methods"][m][1] for cell in cells]) for m in methods]
+        regions = [cell["regions"] for cell in cells if cell["regions"] is not None]
+        told = f"{np.mean(regions):.2f}" if regions else "-"
+        lines.append(
+            f"| {kind or 'all'} | " + " | ".join(f"{value:.3f}" for value in found) + f" | {told} |"
+        )
+    return lines
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """Student's, over seeds: which labels were made wrong, not how the model was trained."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return float(values.mean()), float(values.mean())
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+if __name__ == "__main__":
+    main()

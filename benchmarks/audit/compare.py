@@ -1,0 +1,261 @@
+"""How well errors are found: truemask's audit and cleanlab's ranking on the same predictions.
+
+The predictions are made once. Then errors of one kind go into a share of the labels, with several
+seeds, and both rank all images. cleanlab knows no ignored pixels: there it is given the model's own
+class as the label, which can only help it.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from benchmarks.audit.injection import KINDS, Mask, inject
+from truemask.analysis.audit_calibration import Calibration, class_logits, draw, fit
+from truemask.analysis.audit_image import Evidence, assess
+from truemask.analysis.audit_ranking import Ranked, rank
+from truemask.data.marks import RegionMark, read_runs
+from truemask.datasets.folder import folder
+from truemask.evaluation import Seen, evaluate
+from truemask.labels import LabelMap
+from truemask.runs import Run
+
+RATES = (0.05, 0.15)
+TEMPERATURES = (0.05, 0.1, 0.5, 1.0)
+"""Of cleanlab's softmin; 0.1 is its default."""
+
+PIXEL_ISSUES = "num_pixel_issues"
+_ISSUE_SIDE = 128
+"""For `num_pixel_issues`, which looks at all images at once, they are brought to this size."""
+
+OVERLAP = 0.5
+"""Intersection over union from which on a region counts as found."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What came out for one kind, rate and seed: method -> (precision at N, average precision)."""
+
+    kind: str
+    rate: float
+    seed: int
+    injected: int
+    methods: Mapping[str, tuple[float, float]]
+    flagged: tuple[int, int]
+    regions: float | None
+
+
+class Predictions:
+    """The logits of the audited part, on disk, and its labels, in memory."""
+
+    def __init__(self, run: Run, data: Path, cache: Path) -> None:
+        self.cache = cache
+        bundle = run.load_bundle()
+        self.labels: LabelMap = bundle.labels
+        part = folder(data)["test"]
+        cache.mkdir(parents=True, exist_ok=True)
+        self.masks: list[Mask] = []
+        made = (cache / "done").exists()
+
+        def keep(seen: Seen) -> None:
+            np.save(cache / f"{len(self.masks)}.npy", seen.logits.cpu().numpy().astype(np.float16))
+            self.masks.append(seen.truth.cpu().numpy())
+
+        if made:
+            self.masks = [np.asarray(part[i].mask, dtype=np.uint8) for i in range(len(part))]
+        else:
+            evaluate(bundle.model, part, labels=self.labels, observe=keep)
+            (cache / "done").touch()
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def logits(self, index: int) -> Tensor:
+        """Of one image, (L, H, W)."""
+        return torch.from_numpy(np.load(self.cache / f"{index}.npy").astype(np.float32))
+
+    def probabilities(self, index: int) -> np.ndarray:
+        """Of one image as the model gives them, (K, H, W)."""
+        return self.labels.probabilities(self.logits(index)[None])[0].numpy()
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """Probabilities of all images at one small size, (N, K, S, S)."""
+        return np.stack([_small(self.probabilities(i)) for i in range(len(self))])
+
+    def calibrate(self, masks: Sequence[Mask]) -> Calibration:
+        """As the audit does."""
+        order = np.random.default_rng(0).permutation(len(self))[:150]
+        return fit(
+            [
+                draw(
+                    class_logits(self.logits(int(i)), self.labels),
+                    masks[int(i)],
+                    ignored=self.labels.ignore_index,
+                    seed=n,
+                )
+                for n, i in enumerate(order)
+            ]
+        )
+
+    def evidence(self, index: int, mask: Mask, calibration: Calibration) -> Evidence:
+        """Of one image with this label."""
+        found = assess(
+            self.logits(index),
+            torch.from_numpy(mask),
+            labels=self.labels,
+            calibration=calibration,
+            name=f"{index:05}",
+        )
+        assert found is not None, "an image without a labelled pixel"
+        return found
+
+
+def _small(array: np.ndarray) -> np.ndarray:
+    rows = ((np.arange(_ISSUE_SIDE) + 0.5) * array.shape[-2] / _ISSUE_SIDE).astype(int)
+    columns = ((np.arange(_ISSUE_SIDE) + 0.5) * array.shape[-1] / _ISSUE_SIDE).astype(int)
+    return np.ascontiguousarray(array[..., rows[:, None], columns])
+
+
+def average_precision(scores: Float64[np.ndarray, " N"], wrong: Sequence[int]) -> float:
+    """Mean over the wrong images of the precision down to each."""
+    hits = np.isin(np.argsort(-scores, kind="stable"), wrong)
+    return float((np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)).mean())
+
+
+def precision(scores: Float64[np.ndarray, " N"], wrong: Sequence[int]) -> float:
+    """Share of wrong images among as many as there are."""
+    return float(np.isin(np.argsort(-scores, kind="stable")[: len(wrong)], wrong).mean())
+
+
+def cleanlab_image(probabilities: np.ndarray, mask: Mask, ignored: int) -> dict[str, float]:
+    """How suspicious cleanlab finds one image, for each temperature of its softmin."""
+    from cleanlab.segmentation.rank import get_label_quality_scores
+
+    labels = np.where(mask == ignored, probabilities.argmax(0), mask).astype(np.int64)
+    return {
+        f"softmin {temperature:g}": -float(
+            get_label_quality_scores(
+                labels[None], probabilities[None], temperature=temperature, verbose=False
+            )[0][0]
+        )
+        for temperature in TEMPERATURES
+    }
+
+
+def cleanlab_issues(small: np.ndarray, masks: Sequence[Mask], ignored: int) -> np.ndarray:
+    """The same by the number of pixels with issues, for all images at once."""
+    from cleanlab.segmentation.rank import get_label_quality_scores
+
+    best = small.argmax(1)
+    given = np.stack([_small(mask) for mask in masks])
+    labels = np.where(given == ignored, best, given).astype(np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores = get_label_quality_scores(
+            labels, small, method=PIXEL_ISSUES, verbose=False, n_jobs=1
+        )[0]
+    return -np.asarray(scores)
+
+
+def compare(predictions: Predictions, seeds: Sequence[int]) -> list[Cell]:
+    """Every kind at every rate with every seed."""
+    ignored, classes = predictions.labels.ignore_index, predictions.labels.num_classes
+    plain = [
+        cleanlab_image(predictions.probabilities(i), mask, ignored)
+        for i, mask in enumerate(predictions.masks)
+    ]
+    cells: list[Cell] = []
+    for rate in RATES:
+        # The calibration sees errors too: of all kinds, in as many labels. It stays the same for
+        # all kinds and seeds, so that the evidence of unchanged images is computed once.
+        mixed = inject(
+            predictions.masks, list(KINDS), share=rate, seed=500, classes=classes, ignored=ignored
+        )
+        labels = [mixed[i][1] if i in mixed else mask for i, mask in enumerate(predictions.masks)]
+        calibration = predictions.calibrate(labels)
+        base = [
+            predictions.evidence(i, mask, calibration) for i, mask in enumerate(predictions.masks)
+        ]
+        for kind in KINDS:
+            for seed in seeds:
+                cells.append(_cell(predictions, kind, rate, seed, base, plain, calibration))
+                print(cells[-1].kind, rate, seed, cells[-1].methods, flush=True)
+    return cells
+
+
+def _cell(
+    predictions: Predictions,
+    kind: str,
+    rate: float,
+    seed: int,
+    base: Sequence[Evidence],
+    plain: Sequence[Mapping[str, float]],
+    calibration: Calibration,
+) -> Cell:
+    ignored, classes = predictions.labels.ignore_index, predictions.labels.num_classes
+    injected = inject(
+        predictions.masks, [kind], share=rate, seed=seed, classes=classes, ignored=ignored
+    )
+    wrong = sorted(injected)
+    evidence, theirs, masks = list(base), list(plain), list(predictions.masks)
+    for index, (_, mask) in injected.items():
+        masks[index] = mask
+        evidence[index] = predictions.evidence(index, mask, calibration)
+        theirs[index] = cleanlab_image(predictions.probabilities(index), mask, ignored)
+    ranked = rank(evidence)
+    ours = np.empty(len(evidence))
+    for one in ranked:
+        ours[int(one.evidence.name)] = one.score
+    scores = {"audit": ours}
+    scores |= {name: np.array([one[name] for one in theirs]) for name in theirs[0]}
+    scores[PIXEL_ISSUES] = cleanlab_issues(predictions.small, masks, ignored)
+    flagged = np.flatnonzero(ours >= 3.5)
+    return Cell(
+        kind=kind,
+        rate=rate,
+        seed=seed,
+        injected=len(wrong),
+        methods={
+            name: (precision(values, wrong), average_precision(values, wrong))
+            for name, values in scores.items()
+        },
+        flagged=(len(flagged), int(np.isin(flagged, wrong).sum())),
+        regions=_regions(predictions, ranked, injected)
+        if kind in ("swapped class", "missing object")
+        else None,
+    )
+
+
+def _regions(
+    predictions: Predictions,
+    ranked: Sequence[Ranked],
+    injected: Mapping[int, tuple[str, Mask]],
+) -> float:
+    """Share of the first N regions that are one of the N that were injected."""
+    found = [
+        (score, int(one.evidence.name), region) for one in ranked for region, score in one.regions
+    ]
+    found.sort(key=lambda item: -item[0])
+    hits = 0
+    for _, index, region in found[: len(injected)]:
+        if index not in injected:
+            continue
+        mask = predictions.masks[index]
+        changed = injected[index][1] != mask
+        mark = RegionMark(
+            part=None, name="", size=mask.shape, top=region.top, left=region.left,
+            height=region.height, width=region.width, cell=region.cell,
+            runs=read_runs(region.runs),
+        )  # fmt: skip
+        inside = np.zeros(mask.shape, dtype=bool)
+        rows = slice(region.top, region.top + region.height)
+        inside[rows, region.left : region.left + region.width] = mark.inside()
+        hits += (inside & changed).sum() >= OVERLAP * (inside | changed).sum()
+    return hits / len(injected)
