@@ -2,6 +2,7 @@ import errno
 import json
 import pickle
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from truemask.bundle import (
     DESCRIPTION,
     NETWORKS,
     WEIGHTS,
+    Bundle,
     build_network,
     load_bundle,
     save_bundle,
+    save_temperature,
 )
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
@@ -253,6 +256,76 @@ def test_a_network_takes_plain_values_only(tmp_path: Path, value: Any, message: 
             info={},
         )
     assert list(tmp_path.iterdir()) == []
+
+
+# The temperature.
+
+
+def test_a_temperature_is_kept_and_taken_back(bundle: Path) -> None:
+    weights = (bundle / WEIGHTS).read_bytes()
+    assert load_bundle(bundle).temperature == 1.0
+    save_temperature(bundle, 1.75)
+    assert load_bundle(bundle).temperature == 1.75
+    assert json.loads((bundle / DESCRIPTION).read_text())["temperature"] == 1.75
+    assert (bundle / WEIGHTS).read_bytes() == weights
+    save_temperature(bundle, 1)
+    assert load_bundle(bundle).temperature == 1.0
+    assert sorted(file.name for file in bundle.iterdir()) == [DESCRIPTION, WEIGHTS]
+
+
+def test_a_bundle_without_a_temperature_is_not_calibrated(bundle: Path) -> None:
+    description = json.loads((bundle / DESCRIPTION).read_text())
+    del description["temperature"], description["size"]
+    (bundle / DESCRIPTION).write_text(json.dumps(description))
+    assert load_bundle(bundle).temperature == 1.0
+    save_temperature(bundle, 0.5)
+    assert load_bundle(bundle).temperature == 0.5
+
+
+def test_new_weights_have_no_temperature_of_the_old_ones(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_temperature(bundle, 2.0)
+    with monkeypatch.context() as patch:
+
+        def full(self: Path, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UsageError, match="the disk is full"):
+            save_bundle(bundle, model=make_model(UNET), network=UNET, labels=LABELS, info={})
+    assert load_bundle(bundle).temperature == 1.0
+    save_temperature(bundle, 2.0)
+    save_bundle(bundle, model=make_model(UNET), network=UNET, labels=LABELS, info={})
+    assert load_bundle(bundle).temperature == 1.0
+
+
+@pytest.mark.parametrize("value", [0, -1.0, 1e9, "1.0", True, None, [2.0]])
+def test_a_temperature_must_be_one(bundle: Path, value: Any) -> None:
+    with pytest.raises(UsageError, match="temperature is .* must be a number from 0.01 to 100"):
+        save_temperature(bundle, value)
+    description = json.loads((bundle / DESCRIPTION).read_text())
+    (bundle / DESCRIPTION).write_text(json.dumps(description | {"temperature": value}))
+    with pytest.raises(UsageError, match=r"model\.json: temperature is "):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("labels", [LABELS, BINARY], ids=["classes", "binary"])
+def test_probabilities_are_of_the_divided_logits(labels: LabelMap) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, labels.num_logits, 5, 4) * 4
+    network = UNET | {"out_channels": labels.num_logits}
+    plain = Bundle(model=make_model(network), labels=labels, network=network, info={})
+    warm = replace(plain, temperature=2.5)
+    assert torch.equal(plain.probabilities(logits), labels.probabilities(logits))
+    if labels.num_classes == 2:
+        foreground = 1 / (1 + torch.exp(-logits[:, 0] / 2.5))
+        expected = torch.stack((1 - foreground, foreground), 1)
+    else:
+        powers = torch.exp(logits / 2.5)
+        expected = powers / powers.sum(1, keepdim=True)
+    torch.testing.assert_close(warm.probabilities(logits), expected)
+    assert torch.equal(warm.probabilities(logits).argmax(1).byte(), labels.decode(logits))
 
 
 # Encoders.

@@ -20,6 +20,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
@@ -55,11 +56,14 @@ MAX_PARAMETERS = 1_000_000_000
 MAX_SIDE = 8192
 """The most pixels a side that a model may bring its images to."""
 
+TEMPERATURES = (0.01, 100.0)
+"""The lowest and the highest temperature: beyond these, probabilities say nothing any more."""
+
 # A description has a few KB and a network hundreds of tensors; far beyond that it is an attack.
 _MAX_DESCRIPTION_BYTES = 4_000_000
 _MAX_TENSORS = 10_000
 _MAX_CHANNELS = 4096
-_KEYS = ("format", "truemask", "network", "images", "size", "labels")
+_KEYS = ("format", "truemask", "network", "images", "size", "labels", "temperature")
 _DTYPES = {
     torch.float32: "F32",
     torch.int64: "I64",
@@ -78,12 +82,21 @@ class Bundle:
         labels: what its classes are.
         network: what the network was built from: `_target_` and the arguments of that class.
         info: what else was saved about these weights, such as the run and the epoch.
+        temperature: what the logits are divided by before they become probabilities; 1 where these
+            weights were not calibrated. It changes no class id.
     """
 
     model: Segmenter
     labels: LabelMap
     network: dict[str, Any]
     info: dict[str, Any]
+    temperature: float = 1.0
+
+    def probabilities(self, logits: Float[Tensor, "B L H W"]) -> Float[Tensor, "B K H W"]:
+        """The calibrated probability of each class; sums to 1 over K."""
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        return self.labels.probabilities(logits)
 
 
 def save_bundle(
@@ -95,6 +108,8 @@ def save_bundle(
     info: Mapping[str, Any],
 ) -> None:
     """Write a model into a folder; weights of the same model there are replaced in one step.
+
+    The temperature of the weights before is taken back: it was fitted to those.
 
     Args:
         folder: made where it is missing.
@@ -115,6 +130,7 @@ def save_bundle(
         "images": model.images.to_json(),
         "size": None if model.size is None else list(model.size),
         "labels": labels.to_json(),
+        "temperature": 1.0,
     }
     metadata = {"info": json.dumps(_without_nan(dict(info)))}
     # The network's alone: the statistics of the images stand in the description.
@@ -124,11 +140,36 @@ def save_bundle(
         written = _read_description(folder)
         if any(written[key] != description[key] for key in ("network", "images", "size", "labels")):
             raise UsageError(f"{folder} holds another model: choose another folder, or delete it")
+        if written["temperature"] != 1.0:
+            # Before the weights, so that a crash leaves the old ones uncalibrated, which is true.
+            write_json(folder / DESCRIPTION, description)
     else:
         write_json(folder / DESCRIPTION, description)
     with atomic_path(folder / WEIGHTS) as temporary:
         # Not save_file: its errors do not tell a full disk from others.
         temporary.write_bytes(safetensors.torch.save(state, metadata=metadata))
+
+
+def save_temperature(folder: Path, temperature: float) -> None:
+    """Write the temperature of a bundle's weights, in one step; 1 takes a calibration back.
+
+    Args:
+        folder: of the bundle.
+        temperature: what its logits shall be divided by.
+
+    Raises:
+        UsageError: there is no bundle, it cannot be written, or the temperature is none.
+    """
+    description = _read_description(folder)
+    description["temperature"] = _temperature(temperature)
+    write_json(folder / DESCRIPTION, description)
+
+
+def _temperature(value: Any) -> float:
+    low, high = TEMPERATURES
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise UsageError(f"temperature is {value!r}, but must be a number from {low:g} to {high:g}")
+    return float(value)
 
 
 def _without_nan(value: Any) -> Any:
@@ -171,6 +212,7 @@ def load_bundle(folder: Path, *, allow: Mapping[str, type[nn.Module]] | None = N
         with _without_initialization(network), _bounded_construction():
             module = build_network(network, allow=allow)
         model = Segmenter(network=module, images=images, size=_size(description["size"]))
+        temperature = _temperature(description["temperature"])
     state, info = _read_weights(folder / WEIGHTS, expected=module.state_dict())
     if any(buffer.is_meta for name, buffer in module.named_buffers() if name not in state):
         # Tables that are computed anew and not saved; that it fits into the memory is known by now.
@@ -179,7 +221,9 @@ def load_bundle(folder: Path, *, allow: Mapping[str, type[nn.Module]] | None = N
     module.load_state_dict(state, assign=True)
     tensors = (*module.parameters(), *module.buffers())
     assert not any(tensor.is_meta for tensor in tensors), "a network on the list saves all it needs"
-    return Bundle(model=model.eval(), labels=labels, network=network, info=info)
+    return Bundle(
+        model=model.eval(), labels=labels, network=network, info=info, temperature=temperature
+    )
 
 
 def build_network(
@@ -274,7 +318,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{file} has format {value['format']!r}, but Truemask {__version__} reads {FORMAT}: "
             f"use the version that wrote it ({value.get('truemask', 'unknown')}) or a later one"
         )
-    value.setdefault("size", None)  # which bundles of version 0.1 do not state
+    value.setdefault("size", None)  # which bundles of version 0.1 do not state, as the next
+    value.setdefault("temperature", 1.0)
     for key in _KEYS:
         if key not in value:
             raise UsageError(f"{file} has no `{key}`: it is damaged, copy it again")

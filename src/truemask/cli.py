@@ -15,6 +15,7 @@ from truemask.commands import (
     check,
     compare,
     evaluate,
+    explain,
     listing,
     plan,
     predict,
@@ -30,6 +31,7 @@ from truemask.errors import JobFailed, UsageError
 _COMMANDS = {
     "train": train,
     "evaluate": evaluate,
+    "explain": explain,
     "predict": predict,
     "check": check,
     "survey": survey,

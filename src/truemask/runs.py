@@ -20,6 +20,7 @@
       profile.json            where a step's time goes, where it was asked for
       samples/                small pictures with truth and prediction, for the report
       report.html             one file, works offline
+      explanation.json        what `truemask explain` found, and its page, explanation.html
 
 A run that somebody else made, or that was killed, is read like any other: every file is plain text,
 JSON or a picture, nothing of it is executed, and no name in it leads out of the folder.
@@ -44,7 +45,7 @@ from truemask.files import explain_os_errors, make_folder, write_json, write_tex
 from truemask.labels import LabelMap
 from truemask.results import PartResult
 from truemask.run_findings import read_findings, write_findings
-from truemask.run_pictures import Picture, write_pictures
+from truemask.run_pictures import Course, Picture, read_course, write_pictures
 from truemask.run_samples import RunSample as RunSample
 from truemask.run_samples import read_samples, write_samples
 from truemask.untrusted import (
@@ -144,6 +145,11 @@ class Run:
         return self.path / "report.html"
 
     @property
+    def explanation_path(self) -> Path:
+        """The page of `truemask explain`; beside it stands its JSON."""
+        return self.path / "explanation.html"
+
+    @property
     def config(self) -> dict[str, Any]:
         """Everything that was set, as plain values."""
         return read_yaml(self._existing(CONFIG))
@@ -205,6 +211,10 @@ class Run:
         """Keep what is predicted after `step` optimiser steps."""
         write_pictures(self.path / "pictures", pictures, step=step, labels=labels)
 
+    def course(self, *, most: int) -> Course | None:
+        """What was predicted over the training, of at most so many validations; see `Course`."""
+        return read_course(self.path / "pictures", most=most)
+
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `history.csv`: `HISTORY_COLUMNS`, then the rows' other keys; `None` is empty."""
         columns = dict.fromkeys(itertools.chain(HISTORY_COLUMNS, *rows))
@@ -248,7 +258,7 @@ class Run:
 
     def discard_results(self) -> None:
         """Take back what the end of a training left; nothing happens where it has not ended."""
-        for name in ("results.json", "report.html"):
+        for name in ("results.json", "report.html", "explanation.json", "explanation.html"):
             (self.path / name).unlink(missing_ok=True)
 
     @property

@@ -164,7 +164,9 @@ class Bar:
     intervals: Sequence[Interval | None]
 
 
-def bars_chart(bars: Sequence[Bar], *, series: Sequence[str], x: str, said: str) -> Chart | None:
+def bars_chart(
+    bars: Sequence[Bar], *, series: Sequence[str], x: str, said: str, width: float = 8.4
+) -> Chart | None:
     """Groups of lying bars, each with the whisker of its interval; nothing without a bar."""
     if not any(value is not None for bar in bars for value in bar.values):
         return None
@@ -194,7 +196,7 @@ def bars_chart(bars: Sequence[Bar], *, series: Sequence[str], x: str, said: str)
         )
         for bar in bars
     )
-    return chart(draw, said=f"{said}: {words}", height=height)
+    return chart(draw, said=f"{said}: {words}", width=width, height=height)
 
 
 def _whisker(axes: Axes, place: float, value: float | None, interval: Interval | None) -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed
+from truemask.commands.words import ALLOW, allowed, evaluation_config
 from truemask.errors import UsageError
 from truemask.tables import print_scores
 
@@ -27,33 +27,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
-    from truemask.compose import override_config
     from truemask.runs import Run
     from truemask.training.testing import evaluate_run
 
     if options.split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split is {options.split!r}: give train, validation or test")
-    for word in options.words:
-        if not word.startswith(("data.", "loss.")):
-            raise UsageError(f"{word!r} changes nothing here: evaluate takes data.* and loss.*")
     run = Run.open(options.path)
-    before = run.config
-    config = override_config(before, options.words)
-    place = str(config["data"]["dataset"].get("root", ""))
-    if "://" in place and not any(word.startswith("data.dataset.root=") for word in options.words):
-        raise UsageError(
-            f"the run's data is at {place}: say data.dataset.root={place} if it may be fetched"
-        )
-    other_data = any(
-        config["data"]["dataset"].get(key) != before["data"]["dataset"].get(key)
-        for key in ("_target_", "root")
-    )
-    parted = [word for word in options.words if word.startswith(("data.split", "data.subset"))]
-    if parted and not other_data:
-        raise UsageError(f"{parted[0]!r} changes nothing here: the run's own data keeps its parts")
-    for key in ("split", "subset", "exclude"):  # the run's are for its own data
-        if other_data and not any(word.startswith(f"data.{key}") for word in parted):
-            config["data"][key] = None
+    config, other_data = evaluation_config(run, options.words, command="evaluate")
     split, result, evaluation = evaluate_run(
         run,
         split=options.split,

@@ -91,7 +91,7 @@ def predict_image(
         confidence, rows = 0.0, max(1, _STRIP // width)
         # By strips, because the probabilities of a whole photo would double the memory.
         for top in range(0, height, rows):
-            strip = labels.probabilities(logits[:, :, top : top + rows])[0]
+            strip = bundle.probabilities(logits[:, :, top : top + rows])[0]
             confidence += float(strip.amax(0).sum(dtype=torch.float64))
             if kept is not None:
                 kept[:, top : top + rows] = strip

@@ -18,7 +18,7 @@ from truemask.geometry import Box, round_up, tile_weights
 from truemask.geometry import tile as cover
 from truemask.models.segmenter import Network, Segmenter
 
-_LARGEST_SIDE = 2048
+LARGEST_SIDE = 2048
 """An image with at most the pixels of a square of this side goes through the model whole."""
 
 
@@ -56,12 +56,12 @@ def image_logits(
             f"this model brings every image to {model.size[0]} x {model.size[1]} pixels: leave "
             "tile out"
         )
-    if tile is None and (model.size is not None or height * width <= _LARGEST_SIDE**2):
+    if tile is None and (model.size is not None or height * width <= LARGEST_SIDE**2):
         logits: Tensor = model(image[None].to(device))[0]
         return logits.to(image.device)
 
     stride = max(_strides(model))
-    size = (_LARGEST_SIDE if tile is None else tile) // stride * stride
+    size = (LARGEST_SIDE if tile is None else tile) // stride * stride
     overlap = round_up(overlap, stride)
     if not 0 <= overlap < size:
         raise UsageError(

@@ -75,6 +75,7 @@ class Content:
     Attributes:
         missing: what the run lacks and why, one sentence each.
         headline: the part whose scores the page shows: the test part, or else validation.
+        explanation: the page of `truemask explain` beside this one; `None` where there is none.
     """
 
     experiment: str
@@ -96,6 +97,7 @@ class Content:
     facts: dict[str, str]
     command: str | None
     samples: list[RunSample]
+    explanation: str | None
 
     @property
     def colors(self) -> dict[str, str]:
@@ -147,6 +149,7 @@ def read_content(run: Run) -> Content:
         facts=_facts(environment, training),
         command=_command(environment.get("command_line")),
         samples=read(lambda: run.samples, []),
+        explanation=run.explanation_path.name if run.explanation_path.is_file() else None,
         missing=missing,
     )
 

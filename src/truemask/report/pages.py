@@ -26,7 +26,7 @@ MOST_BYTES = 8_000_000
 """A report stays below this, so that it can be mailed."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SCRIPTS = ("page.js", "gallery.js")
+_SCRIPTS = ("page.js", "gallery.js", "film.js")
 _MOST_SAMPLES = {"train": 8, "best": 4, "typical": 2, "worst": 4}
 
 

@@ -63,6 +63,13 @@ def mask(ids: UInt8[np.ndarray, "H W"], labels: LabelMap, quality: Quality) -> P
     return _encode(picture, "PNG", optimize=True)
 
 
+def drawing(pixels: UInt8[np.ndarray, "H W 3"], quality: Quality) -> Picture:
+    """Flat colours, kept as they are."""
+    picture = Image.fromarray(pixels)
+    picture = picture.resize(_size(picture, quality), Image.Resampling.NEAREST)
+    return _encode(picture, "WEBP", lossless=True)
+
+
 def errors(
     image: UInt8[np.ndarray, "H W 3"],
     truth: UInt8[np.ndarray, "H W"],
