@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from truemask.cli import main
+from truemask.metrics.boundary import BoundaryCounts
+from truemask.metrics.edges import EdgeCounts
 from truemask.runs import Run
 
 FAST = [
@@ -194,6 +196,27 @@ def test_other_data_is_evaluated_as_a_whole_where_it_is_asked_for(
     words = [f"data.dataset.root={photos}", "data.dataset.split=[0,0,1]"]
     assert main(["evaluate", str(run), *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 6
+
+
+def test_boundaries_and_edges_are_scored_and_saved_where_they_are_asked_for(
+    run: Path, photos: Path, fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"data.dataset.root={photos}", "data.dataset.split=[0,0,1]"]
+    assert main(["evaluate", str(run), "--boundaries", "0.02", "--edges", *words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["boundaries"]["tolerance"] == result["edges"]["tolerance"] == 0.02
+    assert result["boundaries"]["images"] == result["edges"]["images"] == 6
+    assert "f1" in result["boundaries"]["intervals"]
+    for kind in ("boundaries", "edges"):
+        file = run / f"evaluation-{kind}-test-on-photos.json"
+        assert json.loads(file.read_text()) == result[kind]
+    counts = BoundaryCounts.load(run / "evaluation-boundaries-test-on-photos.npz")
+    assert counts.result().to_json() == result["boundaries"]
+    edges = EdgeCounts.load(run / "evaluation-edges-test-on-photos.npz")
+    assert edges.result().to_json() == result["edges"]
+    assert main(["evaluate", str(run), "--boundaries"]) == 0
+    assert "0.0075 of the diagonal" in capsys.readouterr().out
+    assert "tolerance is" in fails("evaluate", str(run), "--boundaries", "3")
 
 
 def test_a_part_that_does_not_exist(fails, run: Path) -> None:

@@ -6,8 +6,7 @@ out last, by `Evaluation.result`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from truemask.errors import UsageError
-from truemask.files import atomic_path
 from truemask.labels import LabelMap
+from truemask.metrics.arrays import reading_arrays, write_arrays
 from truemask.metrics.scoring import score
 from truemask.results import PartResult
 
@@ -132,7 +131,7 @@ class Evaluation:
         Raises:
             UsageError: the file cannot be written.
         """
-        _write_arrays(path, self._arrays())
+        write_arrays(path, self._arrays())
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
@@ -141,7 +140,7 @@ class Evaluation:
         Raises:
             UsageError: the file is missing, or is not an evaluation.
         """
-        with _reading(path) as arrays:
+        with reading_arrays(path) as arrays:
             return cls._of(arrays)
 
     def _arrays(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -180,7 +179,7 @@ def save_parts(path: Path, parts: Mapping[str, Evaluation]) -> None:
         for part, evaluation in parts.items()
         for key, array in evaluation._arrays().items()
     }
-    _write_arrays(path, arrays)
+    write_arrays(path, arrays)
 
 
 def load_parts(path: Path) -> dict[str, Evaluation]:
@@ -189,27 +188,12 @@ def load_parts(path: Path) -> dict[str, Evaluation]:
     Raises:
         UsageError: the file is missing, or does not hold evaluations.
     """
-    with _reading(path) as arrays:
+    with reading_arrays(path) as arrays:
         found: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         for name in arrays:
             part, _, key = name.rpartition("/")
             found.setdefault(part, {})[key] = arrays[name]
         return {part: Evaluation._of(group) for part, group in found.items()}
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            yield file
-    # Zip, zlib, NumPy and JSON each fail in their own ways at a file that may be anything.
-    except Exception as error:
-        raise UsageError(f"{path} is no readable evaluation: {error}; evaluate again") from error
 
 
 def refuse_twins(names: Sequence[str]) -> None:

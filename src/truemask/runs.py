@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from torch import nn
@@ -64,6 +64,13 @@ HISTORY_COLUMNS = (
     "epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_iou",
     "validation_dice", "validation_pixel_accuracy", "images_per_second", "seconds",
 )  # fmt: skip
+
+
+class SavedResult(Protocol):
+    """What a run keeps of an evaluation."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
 
 
 @dataclass(frozen=True)
@@ -272,9 +279,9 @@ class Run:
         return self.path / "trivial.npz"
 
     def write_evaluation(
-        self, name: str, result: PartResult, *, save: Callable[[Path], None]
+        self, name: str, result: SavedResult, *, save: Callable[[Path], None]
     ) -> Path:
-        """Write `evaluation-<name>.json`, and beside it as `.npz` the matrices that `save` writes.
+        """Write `evaluation-<name>.json`, and beside it as `.npz` the counts that `save` writes.
 
         Returns:
             The JSON file.

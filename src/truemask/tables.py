@@ -14,6 +14,8 @@ from truemask.errors import counted
 if TYPE_CHECKING:
     from truemask.analysis.audit_result import AuditResult
     from truemask.analysis.comparison import Comparison, Difference
+    from truemask.metrics.boundary import BoundaryResult
+    from truemask.metrics.edges import EdgeResult
     from truemask.projects.reproduction import Cell, Reproduction
     from truemask.results import PartResult
     from truemask.sweeps.results import SweepResult
@@ -24,10 +26,7 @@ def print_scores(part: "PartResult", *, title: str) -> None:
     from truemask.metrics.bootstrap import FEWEST
 
     def show(value: float | None, metric: str | None = None) -> str:
-        if value is None:
-            return "-"
-        interval = part.intervals.get(metric) if metric else None
-        return f"{value:.4f}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+        return _shown(value, part.intervals.get(metric) if metric else None)
 
     table = Table(title=escape(title), title_justify="left")
     table.add_column("")
@@ -53,6 +52,63 @@ def print_scores(part: "PartResult", *, title: str) -> None:
         console.print(_subgroups(attribute, groups))
     if not part.intervals:
         console.print(f"No intervals: they need at least {FEWEST} images.")
+
+
+def print_boundaries(result: "BoundaryResult") -> None:
+    """A table of boundary scores with their 95 % intervals."""
+
+    def show(values: dict[str, float | None], metric: str, name: str) -> str:
+        return _shown(values[name], result.intervals.get(f"{metric}.{name}"))
+
+    table = Table(
+        title=f"boundaries within {result.tolerance:g} of the diagonal", title_justify="left"
+    )
+    table.add_column("")
+    for name in ("F", "precision", "recall"):
+        table.add_column(name, justify="right")
+    for name in result.f1_per_class:
+        table.add_row(
+            escape(name),
+            show(result.f1_per_class, "f1_per_class", name),
+            show(result.precision_per_class, "precision_per_class", name),
+            show(result.recall_per_class, "recall_per_class", name),
+        )
+    if len(result.f1_per_class) > 2:
+        table.add_section()
+        mean = _shown(result.f1, result.intervals.get("f1"))
+        table.add_row("mean", mean, "", "", style="bold")
+    _console().print(table)
+
+
+def print_edges(result: "EdgeResult") -> None:
+    """ODS, OIS and AP with their 95 % intervals."""
+    table = Table(
+        title=f"edges within {result.tolerance:g} of the diagonal, one to one", title_justify="left"
+    )
+    for name in ("", "F or area", "precision", "recall", "threshold"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row(
+        "ODS",
+        _shown(result.ods, result.intervals.get("ods")),
+        _shown(result.ods_precision, None),
+        _shown(result.ods_recall, None),
+        f"{result.ods_threshold:.2f}",
+    )
+    table.add_row(
+        "OIS",
+        _shown(result.ois, result.intervals.get("ois")),
+        _shown(result.ois_precision, None),
+        _shown(result.ois_recall, None),
+        "each its own",
+    )
+    table.add_row("AP", _shown(result.ap, result.intervals.get("ap")), "", "", "")
+    _console().print(table)
+
+
+def _shown(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" + (f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
 
 
 def print_sweep(sweep: "SweepResult") -> None:

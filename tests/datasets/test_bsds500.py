@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -129,13 +128,6 @@ def test_unusable_options(tmp_path, options, message):
 def test_a_copy_of_sums_knows_no_annotator(tmp_path):
     with pytest.raises(UsageError, match="annotator=2 cannot be had of it: get the original"):
         bsds500(write_copy(tmp_path), annotator=2)
-
-
-def test_the_original_needs_scipy(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    assert len(bsds500(write_copy(tmp_path / "copy"))) == 2
-    with pytest.raises(UsageError, match=r"is a MATLAB file.*pip install scipy"):
-        bsds500(write_original(tmp_path / "original"))
 
 
 @pytest.mark.parametrize(

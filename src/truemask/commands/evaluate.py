@@ -7,10 +7,15 @@ from pathlib import Path
 from truemask.commands.output import print_json
 from truemask.commands.words import ALLOW, allowed, evaluation_config
 from truemask.errors import UsageError
-from truemask.tables import print_scores
+from truemask.tables import print_boundaries, print_edges, print_scores
 
+BOUNDARY_TOLERANCE = 0.0075
 HELP = "Score a run's best weights on one part of its data, or on other data."
-EXAMPLES = "truemask evaluate runs/photos/DATE --split validation"
+EXAMPLES = (
+    "truemask evaluate runs/photos/DATE --split validation\n"
+    "truemask evaluate runs/photos/DATE --boundaries   how near the outlines lie, by class\n"
+    "truemask evaluate runs/contours/DATE --edges      ODS, OIS and AP of a task of two classes"
+)
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,35 +26,69 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="train, validation or test (default: test, or validation where there is no test part)",
     )
+    command.add_argument(
+        "--boundaries",
+        type=float,
+        nargs="?",
+        const=BOUNDARY_TOLERANCE,
+        metavar="TOLERANCE",
+        help="also precision, recall and F of each class's boundary, within this share of the "
+        f"image's diagonal (default: {BOUNDARY_TOLERANCE}); on BSDS500 also --edges",
+    )
+    command.add_argument(
+        "--edges",
+        action="store_true",
+        help="also ODS, OIS and AP of the foreground's probability, as BSDS500's benchmark",
+    )
     command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
     command.add_argument("words", nargs="*", default=[], metavar="key=value")
 
 
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
+    from truemask.analysis.boundaries import Watchers
     from truemask.runs import Run
-    from truemask.training.testing import evaluate_run
+    from truemask.training.testing import open_run
 
     if options.split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split is {options.split!r}: give train, validation or test")
     run = Run.open(options.path)
     config, other_data = evaluation_config(run, options.words, command="evaluate")
-    split, result, evaluation = evaluate_run(
+    opened = open_run(
         run,
-        split=options.split,
         config=config,
         other_data=other_data,
         allow=allowed(options.allow),
         console=options.console,
     )
+    watchers = Watchers(
+        opened.bundle.labels, config, boundaries=options.boundaries, edges=options.edges
+    )
+    split = opened.part(options.split)
+    evaluation = opened.evaluate(split, console=options.console, observe=watchers)
+    result = evaluation.result()
     name = split
     if other_data:
         root = Path(str(config["data"]["dataset"].get("root", "other-data")))
         name += "-on-" + re.sub(r"[^A-Za-z0-9_-]", "_", root.resolve().name)
-    file = run.write_evaluation(name, result, save=evaluation.save)
+    files = [run.write_evaluation(name, result, save=evaluation.save)]
+    shown = result.to_json()
+    boundaries, edges = watchers.results()
+    if watchers.boundaries is not None and boundaries is not None:
+        save = watchers.boundaries.counts().save
+        files.append(run.write_evaluation(f"boundaries-{name}", boundaries, save=save))
+        shown["boundaries"] = boundaries.to_json()
+    if watchers.edges is not None and edges is not None:
+        save = watchers.edges.counts().save
+        files.append(run.write_evaluation(f"edges-{name}", edges, save=save))
+        shown["edges"] = edges.to_json()
     if options.json:
-        print_json(result.to_json())
-    else:
-        print_scores(result, title=f"{split} of {run.path}")
-        print(f"Saved: {file}")
+        print_json(shown)
+        return 0
+    print_scores(result, title=f"{split} of {run.path}")
+    if boundaries is not None:
+        print_boundaries(boundaries)
+    if edges is not None:
+        print_edges(edges)
+    print(f"Saved: {', '.join(map(str, files))}")
     return 0

@@ -60,8 +60,7 @@ def bsds500(
 ) -> Parts:
     """Open BSDS500 as a task of two classes, boundary and background.
 
-    Each sample has the attribute `annotators`, how many people outlined it. The original, whose
-    annotations are MATLAB files, needs SciPy.
+    Each sample has the attribute `annotators`, how many people outlined it.
 
     Args:
         root: holds `images/` and `groundTruth/` (or is the folder that the archive makes), or
@@ -80,7 +79,7 @@ def bsds500(
     _check_options(agreement, doubtful, annotator)
     share = DEFAULT_AGREEMENT if agreement is None else agreement
     root = Path(root)
-    home = next((root / home for home in _HOMES if (root / home / _VARIABLE).is_dir()), None)
+    home = _home(root)
     if home is not None:
         pairs = _original_pairs(home, annotator)
         read_raw: Callable[[Path], RawMask] = partial(
@@ -102,6 +101,20 @@ def bsds500(
         notes=(_what_counts(share, doubtful, annotator),),
         read_raw=read_raw,
     )
+
+
+def annotations(root: Path) -> dict[str, Path]:
+    """Image name -> its original annotation; empty for a copy, which has only sums of them.
+
+    Raises:
+        UsageError: files are missing.
+    """
+    home = _home(root)
+    return {} if home is None else {pair.name: pair.mask for pair in _original_pairs(home, None)}
+
+
+def _home(root: Path) -> Path | None:
+    return next((root / home for home in _HOMES if (root / home / _VARIABLE).is_dir()), None)
 
 
 def _check_options(agreement: float | None, doubtful: str, annotator: int | None) -> None:

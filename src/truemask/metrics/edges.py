@@ -14,12 +14,14 @@ of the precision, by straight lines over the recall, at 0, 0.01 .. 1.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 
 from truemask.errors import UsageError
+from truemask.metrics.arrays import reading_arrays, write_arrays
 from truemask.metrics.bootstrap import FEWEST, percentile_intervals, resampled_sums
 from truemask.metrics.matching import match_words
 from truemask.metrics.thinning import pack, thin_words, unpack
@@ -49,6 +51,7 @@ def edge_counts(
     count: int = THRESHOLDS,
     tolerance: float = TOLERANCE,
     thinned: bool = True,
+    doubtful: Bool[np.ndarray, "H W"] | None = None,
 ) -> Int64[np.ndarray, "T 4"]:
     """The counts of one image, from which every score follows.
 
@@ -58,6 +61,8 @@ def edge_counts(
         count: T, how many thresholds.
         tolerance: largest distance of partners as a share of the image's diagonal.
         thinned: whether the maps are thinned first, as in the benchmark.
+        doubtful: where nobody knows whether there is an edge; a found pixel there may be a partner,
+            and counts only if it is. The benchmark knows none.
 
     Raises:
         UsageError: the shapes do not fit, there is no annotator, or a value is out of range.
@@ -68,10 +73,11 @@ def edge_counts(
     if thinned:
         thin_words(words)
     radius = tolerance * math.hypot(*probability.shape)
-    matched = match_words(words, drawings, radius=radius, maps=count)
-    found = [int(unpack(words, index).sum()) for index in range(count)]
+    matched = match_words(words, drawings, radius=radius, maps=count, doubtful=doubtful)
+    clear = slice(None) if doubtful is None else ~doubtful
+    found = np.array([int(unpack(words, index)[clear].sum()) for index in range(count)])
     drawn = np.full(count, int(drawings.sum()))
-    return np.stack([matched.drawn.sum(1), drawn, matched.found, np.array(found)], axis=1)
+    return np.stack([matched.drawn.sum(1), drawn, matched.found, found + matched.excused], axis=1)
 
 
 def _check(
@@ -212,6 +218,35 @@ class EdgeCounts:
             recall=recalls.tolist(),
             intervals=self._intervals(chosen, levels, resamples=resamples, seed=seed),
         )
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file, atomically.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        write_arrays(
+            path,
+            {
+                "names": np.array(self.names, dtype=np.str_),
+                "counts": self.counts,
+                "tolerance": np.array(self.tolerance),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "EdgeCounts":
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Raises:
+            UsageError: the file is missing, or holds something else.
+        """
+        with reading_arrays(path) as arrays:
+            return cls(
+                names=[str(name) for name in arrays["names"]],
+                counts=arrays["counts"].astype(np.int64),
+                tolerance=float(arrays["tolerance"]),
+            )
 
     def _intervals(
         self,

@@ -55,14 +55,21 @@ class Matched:
     Attributes:
         drawn: pixels of each annotator that have one; as many of the map have one among them.
         found: pixels of the map that have one among those of at least one annotator.
+        excused: those of them that lie on doubtful ground.
     """
 
     drawn: Int64[np.ndarray, "T K"]
     found: Int64[np.ndarray, " T"]
+    excused: Int64[np.ndarray, " T"]
 
 
 def match_words(
-    words: Words, drawings: Bool[np.ndarray, "K H W"], *, radius: float, maps: int
+    words: Words,
+    drawings: Bool[np.ndarray, "K H W"],
+    *,
+    radius: float,
+    maps: int,
+    doubtful: Bool[np.ndarray, "H W"] | None = None,
 ) -> Matched:
     """Match each of many maps with each annotator's drawing.
 
@@ -71,17 +78,21 @@ def match_words(
         drawings: what each annotator drew.
         radius: the largest distance of partners in pixels.
         maps: T, how many bits count.
+        doubtful: ground on which partners are counted apart.
     """
     drawn = np.zeros((len(words) * BITS, len(drawings)), np.int64)
-    found = np.zeros(len(words) * BITS, np.int64)
+    found, excused = np.zeros((2, len(words) * BITS), np.int64)
     for index, plane in enumerate(words):
         pairs = _Pairs(plane[1:-1, 1:-1], drawings, disc(radius))
         pairs.maximise()
         bits = slice(index * BITS, (index + 1) * BITS)
         for annotator, own in enumerate(pairs.owners):
             drawn[bits, annotator] = _count(~pairs.free[own])
-        found[bits] = _count(pairs.found())
-    return Matched(drawn=drawn[:maps], found=found[:maps])
+        places, has = pairs.found()
+        found[bits] = _count(has)
+        if doubtful is not None:
+            excused[bits] = _count(has[doubtful[places[:, 0], places[:, 1]]])
+    return Matched(drawn=drawn[:maps], found=found[:maps], excused=excused[:maps])
 
 
 def match(first: Bool[np.ndarray, "H W"], second: Bool[np.ndarray, "H W"], *, radius: float) -> int:
@@ -126,13 +137,14 @@ class _Pairs:
         drawings: Bool[np.ndarray, "K H W"],
         offsets: Int64[np.ndarray, "D 2"],
     ) -> None:
-        padded = np.pad(plane, int(offsets.max()))
+        self._reach = reach = int(offsets.max())
+        padded = np.pad(plane, reach)
         maps = np.tile(padded.reshape(-1), len(drawings))
         self._annotator, y, x = np.nonzero(drawings)
         ends = np.searchsorted(self._annotator, np.arange(len(drawings) + 1))
         self.owners = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
         height, width = padded.shape
-        reach = int(offsets.max())
+        self._width = width
         centres = (self._annotator * height + y + reach) * width + x + reach
         steps = offsets[:, 0] * width + offsets[:, 1]
 
@@ -154,13 +166,13 @@ class _Pairs:
         for rows in _pieces(np.arange(len(centres))):
             self._reachable[rows] = _any(self._maps[self.places[:, rows]])
 
-    def found(self) -> UInt64[np.ndarray, " N"]:
-        """In which maps each pixel has a partner in some drawing."""
+    def found(self) -> tuple[Int64[np.ndarray, "N 2"], UInt64[np.ndarray, " N"]]:
+        """Pixels, as rows and columns, and in which maps each has a partner in some drawing."""
         order = np.argsort(self._pixel, kind="stable")
-        has = (self._maps ^ self.unused)[:-1][order]
-        starts = np.flatnonzero(np.diff(self._pixel[order], prepend=-1))
-        some: UInt64[np.ndarray, " N"] = np.bitwise_or.reduceat(has, starts) if len(has) else has
-        return some
+        pixels, has = self._pixel[order], (self._maps ^ self.unused)[:-1][order]
+        starts = np.flatnonzero(np.diff(pixels, prepend=-1))
+        some = np.bitwise_or.reduceat(has, starts) if len(has) > 0 else has
+        return np.stack(np.divmod(pixels[starts], self._width), 1) - self._reach, some
 
     def maximise(self) -> None:
         """Augment until no matching has more pairs."""
