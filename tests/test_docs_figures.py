@@ -14,6 +14,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from truemask.data.statistics import Statistics
+from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 from truemask.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal
 from truemask.training.setup import settle_loss
@@ -173,7 +174,7 @@ def test_pytorch_s_loss_does_not_print_its_weight() -> None:
 
 
 def test_the_run_says_the_weight_as_the_page_quotes() -> None:
-    statistics = Statistics.empty(num_classes=2, channels=3)
+    statistics = Statistics.empty(num_classes=2, spec=ImageSpec())
     statistics.class_counts = np.array([591, 17])
     notes: list[str] = []
     settled = settle_loss(

@@ -138,6 +138,18 @@ class LabelMap:
         table[raws] = ids
         return table
 
+    @cached_property
+    def _translation(self) -> tuple[bytes, int | None]:
+        """The id of each raw value of 8 bits, and the id of those of no class, if there are any."""
+        used = {*range(self.num_classes), self.ignore_index}
+        free = next((one for one in range(255, -1, -1) if one not in used), None)
+        ids = [self.values.get(raw) for raw in range(256)]
+        if None not in ids:
+            free = None
+        elif free is None:  # 255 classes and the ignored id take all 256
+            return bytes(256), 0
+        return bytes(free if one is None else one for one in ids), free  # type: ignore[misc]
+
     def legend(self) -> str:
         """Which id is which class, and its value in the dataset's masks where that is another."""
         raws: dict[int, list[int]] = {}
@@ -165,9 +177,11 @@ class LabelMap:
         self._check_raw(raw)
         if self.encoding == "ids":
             if raw.dtype == np.uint8:
-                known = self._table[:256].take(raw)
-                if known.min(initial=0) >= 0:
-                    return known.astype(np.uint8)
+                table, unknown_id = self._translation
+                # Twice as fast as a table of NumPy.
+                bytes_ = bytearray(raw).translate(table)
+                if unknown_id is None or unknown_id not in bytes_:
+                    return np.frombuffer(bytes_, np.uint8).reshape(raw.shape)
             ids = self._table[raw.astype(np.uint16, casting="unsafe")]
             unknown = (ids < 0) | (raw > 0xFFFF) | (raw < 0)
         else:

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torchvision import tv_tensors
 
 from truemask.analysis.survey_counts import BINS, GRID, NAMED, SIDES, Counts, merged
-from truemask.data.channels import STEPS, ChannelSums
+from truemask.channels import STEPS, ChannelSums
 from truemask.datasets.sample import Sample
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
@@ -39,9 +39,15 @@ def sample_of(ids, *, seed=0, name="one", spec=SPEC):
     )
 
 
-def counts_of(sample, **options):
-    light = {"light": sample.attributes["light"]}
-    return Counts.of(sample, labels=LABELS, spec=SPEC, mode="RGB", attributes=light, **options)
+def counts_of(sample):
+    return Counts.of(
+        sample.mask.numpy(),
+        ChannelSums.of(sample.image, SPEC),
+        name=sample.name,
+        labels=LABELS,
+        mode="RGB",
+        attributes={"light": sample.attributes["light"]},
+    )
 
 
 def same(one: Any, other: Any) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 
 from truemask.analysis.survey_counts import Counts, Tally
-from truemask.data.channels import ChannelSums
+from truemask.channels import ChannelSums
 from truemask.files import default_cache_folder
 
 BUDGET = 2 << 30
@@ -156,7 +156,7 @@ def key_of(fingerprint: bytes | None, *, name: str, attributes: Mapping[str, str
 def _code() -> str:
     """What reads and counts: this package's code as it is, and the libraries it calls."""
     package = Path(__file__).parents[1]
-    files = [package / name for name in ("images.py", "labels.py", "regions.py")]
+    files = [package / name for name in ("images.py", "labels.py", "regions.py", "channels.py")]
     files += [Path(__file__), package / "analysis" / "survey_counts.py"]
     for folder in ("data", "datasets"):
         files += sorted((package / folder).glob("*.py"))

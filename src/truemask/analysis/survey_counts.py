@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
-from truemask.data.channels import ChannelSums
-from truemask.datasets.sample import Sample
-from truemask.images import ImageSpec
+from truemask.channels import ChannelSums
 from truemask.labels import LabelMap
-from truemask.regions import borders, changes, regions
+from truemask.regions import Runs
 
 GRID = 64
 """Cells of a heatmap from left to right, and from top to bottom."""
@@ -150,41 +148,45 @@ class Counts:
     @classmethod
     def of(
         cls,
-        sample: Sample,
+        ids: UInt8[np.ndarray, "H W"],
+        channels: ChannelSums,
         *,
+        name: str,
         labels: LabelMap,
-        spec: ImageSpec,
         mode: str = "",
         attributes: Mapping[str, str] | None = None,
     ) -> "Counts":
-        """Of one sample.
+        """Of one image.
 
         Args:
-            sample: image and mask.
-            labels: its classes.
-            spec: what the pixels of its image mean.
-            mode: how these lie in their file.
+            ids: its mask.
+            channels: the sums of its values.
+            name: of the sample.
+            labels: the classes.
+            mode: how its pixels lie in their file.
             attributes: those by which it is grouped.
         """
-        ids: UInt8[np.ndarray, "H W"] = sample.mask.numpy()
         classes = labels.num_classes
-        changed = changes(ids)
-        heat = _heat(ids, changed, classes, labels.ignore_index)
-        pixels = heat.sum((1, 2))
-        sizes, below, pixels_below = _regions(ids, changed, classes)
+        runs = Runs.of(ids)
+        strange = (runs.values >= classes) & (runs.values != labels.ignore_index)
+        assert not strange.any(), "a dataset gives classes and the ignored id only"
+        pixels = np.bincount(
+            _dense(runs.values, classes), weights=runs.lengths, minlength=classes + 1
+        ).astype(np.int64)
+        sizes, below, pixels_below = _regions(runs, classes)
         present = np.flatnonzero(pixels[:-1])
         together = np.zeros((classes, classes), np.int64)
         together[np.ix_(present, present)] = 1
-        mark = [(_hash(sample.name), sample.name)]
+        mark = [(_hash(name), name)]
         return cls(
             tally=Tally.of(pixels),
-            channels=ChannelSums.of(sample.image, spec),
-            boundary=_boundary(ids, classes),
+            channels=channels,
+            boundary=_boundary(runs, classes),
             together=together,
             regions=sizes,
             below=below,
             pixels_below=pixels_below,
-            heat=heat,
+            heat=_heat(runs, classes),
             lacking=[[] if held else mark for held in pixels[:-1]],
             sizes=Counter({(ids.shape[0], ids.shape[1]): 1}),
             modes=Counter({mode: 1}),
@@ -240,51 +242,62 @@ def _dense(values: Shaped[np.ndarray, " N"], classes: int) -> Tables:
 
 
 @cache
-def _cells(length: int) -> Tables:
-    """The cell of each row or column."""
-    cells: Tables = np.arange(length, dtype=np.int64) * GRID // length
-    return cells
+def _cells(length: int) -> tuple[Tables, Tables, Tables]:
+    """The cell of each row or column, with one behind the last; where cells begin; their lengths.
+
+    A side shorter than the grid leaves cells empty.
+    """
+    cells = np.arange(length + 1, dtype=np.int64) * GRID // length
+    starts = -(-np.arange(GRID + 1, dtype=np.int64) * length // GRID)
+    return cells, starts, np.diff(starts)
 
 
-def _heat(
-    ids: UInt8[np.ndarray, "H W"], changed: np.ndarray, classes: int, ignored: int
-) -> Int64[np.ndarray, "K1 64 64"]:
-    """Pixels of each id in each cell: runs are cut where a cell begins."""
-    height, width = ids.shape
-    cut = changed.copy()
-    cut[:, np.flatnonzero(np.diff(_cells(width), prepend=-1))] = True
-    starts = np.flatnonzero(cut)
-    values = ids.reshape(-1)[starts]
-    strange = (values >= classes) & (values != ignored)
-    assert not strange.any(), "a dataset gives classes and the ignored id only"
-    rows, columns = np.divmod(starts, width)
-    keys = (_dense(values, classes) * GRID + _cells(height)[rows]) * GRID + _cells(width)[columns]
-    lengths = np.diff(starts, append=ids.size)
-    heat = np.bincount(keys, weights=lengths, minlength=(classes + 1) * GRID * GRID)
-    return heat.astype(np.int64).reshape(classes + 1, GRID, GRID)
+def _heat(runs: Runs, classes: int) -> Int64[np.ndarray, "K1 64 64"]:
+    """Pixels of each id in each cell.
+
+    A run from one column to before another is all columns before the second without those before
+    the first; and the columns before one are whole cells and a rest. So two sums over the ends of
+    runs are enough, however many cells these cover.
+    """
+    height, width = runs.shape
+    cells, starts, lengths = _cells(width)
+    rows, first = np.divmod(runs.starts, width)
+    last = first + runs.lengths
+    keys = (_dense(runs.values, classes) * GRID + _cells(height)[0][rows]) * (GRID + 1)
+    size = (classes + 1) * GRID * (GRID + 1)
+    ends = np.concatenate((last, first))
+    signs = np.repeat((1.0, -1.0), len(first))
+    cell = cells[ends]
+    places = np.concatenate((keys, keys)) + cell
+    whole = np.bincount(places, weights=signs, minlength=size)
+    rest = np.bincount(places, weights=signs * (ends - starts[cell]), minlength=size)
+    ends_behind = whole.reshape(classes + 1, GRID, GRID + 1)[..., :0:-1].cumsum(-1)[..., ::-1]
+    heat = ends_behind * lengths + rest.reshape(classes + 1, GRID, GRID + 1)[..., :-1]
+    # Sums of integers below 2^53 are exact.
+    return heat.astype(np.int64)
 
 
-def _boundary(ids: UInt8[np.ndarray, "H W"], classes: int) -> Int64[np.ndarray, " K1"]:
-    values = ids.reshape(-1)[np.flatnonzero(borders(ids))]
-    found: Tables = np.bincount(_dense(values, classes), minlength=classes + 1)
+def _boundary(runs: Runs, classes: int) -> Int64[np.ndarray, " K1"]:
+    found: Tables = np.bincount(_dense(runs.values_at_borders(), classes), minlength=classes + 1)
     return found
 
 
 def _regions(
-    ids: UInt8[np.ndarray, "H W"], changed: np.ndarray, classes: int
+    runs: Runs, classes: int
 ) -> tuple[Int64[np.ndarray, "K 32"], Int64[np.ndarray, "S K"], Int64[np.ndarray, "S K"]]:
     """Sizes of the regions of the classes; how many, with how many pixels, are too small."""
-    values, areas = regions(ids, changed=changed)
+    values, areas = runs.regions()
     labelled = values < classes
     owner, areas = values[labelled].astype(np.int64), areas[labelled]
     # The exponent of a floating-point number is the exact logarithm.
     bins = np.frexp(areas.astype(np.float64))[1] - 1
     sizes = np.bincount(owner * BINS + bins, minlength=classes * BINS).reshape(classes, BINS)
-    longer = max(ids.shape)
+    longer = max(runs.shape)
     below = np.zeros((len(SIDES), classes), np.int64)
     pixels = np.zeros((len(SIDES), classes), np.int64)
     for place, side in enumerate(SIDES):
         small = areas * side * side < longer * longer
-        below[place] = np.bincount(owner[small], minlength=classes)
-        pixels[place] = np.bincount(owner[small], weights=areas[small], minlength=classes)
+        if small.any():
+            below[place] = np.bincount(owner[small], minlength=classes)
+            pixels[place] = np.bincount(owner[small], weights=areas[small], minlength=classes)
     return sizes, below, pixels

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from truemask.analysis.survey_cache import CountsCache, key_of
 from truemask.analysis.survey_counts import Counts
-from truemask.data.views import attributes, fingerprint, image_mode
+from truemask.data.views import attributes, fingerprint, measured
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
 
@@ -140,19 +140,18 @@ class Source:
         return {key: known[key] for key in self.attributes if key in known}
 
     def _count_one(self, part: SegmentationDataset, index: int) -> Counts:
+        name = part.names[index]
         try:
-            sample = part[index]
-            mode = image_mode(part, index)
+            channels, mask, mode = measured(part, index)
         except UsageError as error:
-            return Counts.failure(
-                part.names[index], str(error), classes=self.classes, channels=self.channels
-            )
+            return Counts.failure(name, str(error), classes=self.classes, channels=self.channels)
         return Counts.of(
-            sample,
+            mask.numpy(),
+            channels,
+            name=name,
             labels=part.labels,
-            spec=part.images,
             mode=mode,
-            attributes=self._grouped(sample.attributes),
+            attributes=self._grouped(attributes(part)[index]),
         )
 
 

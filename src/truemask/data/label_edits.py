@@ -13,12 +13,13 @@ import torch
 from torchvision import tv_tensors
 
 from truemask.build import nearest
+from truemask.channels import ChannelSums
 from truemask.data.views import (
     Progress,
     Wrapped,
     count_pixels,
     fingerprint,
-    image_mode,
+    measured,
     read_mask,
     resized,
 )
@@ -314,9 +315,10 @@ class Relabelled(Wrapped):
         """The dataset's, with both label maps."""
         return fingerprint(self.dataset, index, more=("relabelled", self._edit))
 
-    def image_mode(self, index: int) -> str:
-        """The dataset's."""
-        return image_mode(self.dataset, index)
+    def measured(self, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
+        """The dataset's, its mask in new ids."""
+        sums, mask, mode = measured(self.dataset, index)
+        return sums, self._translate(mask, self.names[index]), mode
 
     def _translate(self, mask: tv_tensors.Mask, name: str) -> tv_tensors.Mask:
         table, wrong = self._table

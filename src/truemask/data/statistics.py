@@ -6,57 +6,53 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from truemask.channels import ChannelSums
 from truemask.data.randomness import epoch_order
 from truemask.data.shard_order import group_order, sharded
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.images import ImageSpec
 
 IntArray = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass
 class Statistics:
     """Sums over samples; `merge` of two is the sum.
 
-    Counts are exact in any order; `sums` and `squares` are exact up to the rounding of float64.
+    All of it is exact, in any order.
 
     Attributes:
         images: samples counted.
         class_counts: (K,) pixels of each class; ignored pixels are no class.
         ignored: ignored pixels.
-        pixels: all pixels of the images.
-        sums: (C,) sums of the pixel values, scaled to [0, 1].
-        squares: (C,) sums of their squares.
+        channels: sums of the pixel values.
+        spec: what these mean.
         sizes: (height, width) of each image.
     """
 
     images: int
     class_counts: IntArray
     ignored: int
-    pixels: int
-    sums: FloatArray
-    squares: FloatArray
+    channels: ChannelSums
+    spec: ImageSpec
     sizes: list[tuple[int, int]]
 
     @classmethod
-    def empty(cls, *, num_classes: int, channels: int) -> "Statistics":
+    def empty(cls, *, num_classes: int, spec: ImageSpec) -> "Statistics":
         """Of no sample."""
-        zero = np.zeros(channels)
-        return cls(0, np.zeros(num_classes, np.int64), 0, 0, zero, zero.copy(), [])
+        channels = ChannelSums.empty(spec.channels)
+        return cls(0, np.zeros(num_classes, np.int64), 0, channels, spec, [])
 
     @classmethod
     def of(cls, sample: Sample, *, num_classes: int, spec: ImageSpec) -> "Statistics":
         """Of one sample."""
         counts = torch.bincount(sample.mask.flatten().long(), minlength=256)
-        values = sample.image.flatten(1).double().sub(spec.low).div(spec.high - spec.low)
         return cls(
             images=1,
             class_counts=counts[:num_classes].numpy(),
             ignored=int(counts[num_classes:].sum()),
-            pixels=values.shape[1],
-            sums=values.sum(1).numpy(),
-            squares=values.square().sum(1).numpy(),
+            channels=ChannelSums.of(sample.image, spec),
+            spec=spec,
             sizes=[(int(sample.mask.shape[-2]), int(sample.mask.shape[-1]))],
         )
 
@@ -66,22 +62,20 @@ class Statistics:
             self.images + other.images,
             self.class_counts + other.class_counts,
             self.ignored + other.ignored,
-            self.pixels + other.pixels,
-            self.sums + other.sums,
-            self.squares + other.squares,
+            self.channels.merge(other.channels),
+            self.spec,
             self.sizes + other.sizes,
         )
 
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel, in units of images scaled to [0, 1]."""
-        return tuple(float(value) for value in self.sums / self.pixels)
+        return self.channels.mean(self.spec)
 
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel; at least a thousandth, for images of one colour."""
-        variance = self.squares / self.pixels - (self.sums / self.pixels) ** 2
-        return tuple(float(value) for value in np.sqrt(np.maximum(variance, 1e-6)))
+        return self.channels.std(self.spec)
 
     @property
     def median_size(self) -> tuple[int, int]:
@@ -98,9 +92,7 @@ def measure(
     progress: Callable[[int, int], None] | None = None,
 ) -> Statistics:
     """The statistics of a dataset, or of `limit` samples drawn at random where it is larger."""
-    total = Statistics.empty(
-        num_classes=dataset.labels.num_classes, channels=dataset.images.channels
-    )
+    total = Statistics.empty(num_classes=dataset.labels.num_classes, spec=dataset.images)
     shards = sharded(dataset)
     if shards is None:
         order = epoch_order(len(dataset), seed=seed, epoch=0)

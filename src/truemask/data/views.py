@@ -17,6 +17,7 @@ from jaxtyping import Int64
 from PIL import Image
 from torchvision import tv_tensors
 
+from truemask.channels import ChannelSums
 from truemask.datasets.paired import Size, nearest
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.errors import UsageError
@@ -127,10 +128,10 @@ class View:
         source, place = self.places[index]
         return fingerprint(self.sources[source], place)
 
-    def image_mode(self, index: int) -> str:
+    def measured(self, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
         """The source's."""
         source, place = self.places[index]
-        return image_mode(self.sources[source], place)
+        return measured(self.sources[source], place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,10 +209,6 @@ class Resized(Wrapped):
         """The dataset's, with the size."""
         return fingerprint(self.dataset, index, more=("resized", self.size))
 
-    def image_mode(self, index: int) -> str:
-        """The dataset's."""
-        return image_mode(self.dataset, index)
-
     def _fit(self, mask: tv_tensors.Mask) -> tv_tensors.Mask:
         if mask.shape[-2:] == self.size:
             return mask
@@ -249,14 +246,18 @@ def fingerprint(dataset: SegmentationDataset, index: int, *, more: object = None
     return hashlib.blake2b(repr((found, more)).encode(), digest_size=16).digest()
 
 
-def image_mode(dataset: SegmentationDataset, index: int) -> str:
-    """How the pixels of a sample's image lie in its file, such as "RGB" or "16-bit L".
+def measured(dataset: SegmentationDataset, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
+    """The sums of the values of an image, its mask, and how its pixels lie in its file.
 
-    Of a dataset that does not tell (by `image_mode(index)`), what its samples are.
+    A dataset may do so without making an array of the image, by `measured(index)`, which counts if
+    its own class has it.
     """
-    if "image_mode" in vars(type(dataset)):
-        return cast(str, cast(Any, dataset).image_mode(index))
-    return f"{dataset.images.channels} x {dataset.images.dtype}"
+    if "measured" in vars(type(dataset)):
+        found: tuple[ChannelSums, tv_tensors.Mask, str] = cast(Any, dataset).measured(index)
+        return found
+    sample = dataset[index]
+    spec = dataset.images
+    return ChannelSums.of(sample.image, spec), sample.mask, f"{spec.channels} x {spec.dtype}"
 
 
 def read_mask(dataset: SegmentationDataset, index: int) -> tv_tensors.Mask:

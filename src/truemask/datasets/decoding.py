@@ -250,19 +250,11 @@ def image_size(path: Path) -> tuple[int, int]:
     return image_frame(path).size
 
 
-def image_mode(path: Path) -> str:
-    """How the pixels of a file lie: Pillow's mode, with "16-bit" before it where they have 16.
-
-    Only the header is read.
-
-    Raises:
-        UsageError: as `open_image`.
-    """
-    with open_image(path) as image:
-        mode = image.mode
-        if mode.startswith("I;16"):
-            return "16-bit L"
-        return f"16-bit {mode}" if ";16" in raw_mode(image) else mode
+def mode_of(image: ImageFile) -> str:
+    """How the pixels of a file lie: Pillow's mode, with "16-bit" before it where they have 16."""
+    if image.mode.startswith("I;16"):
+        return "16-bit L"
+    return f"16-bit {image.mode}" if ";16" in raw_mode(image) else image.mode
 
 
 def raw_mode(image: ImageFile) -> str:

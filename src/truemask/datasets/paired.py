@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
-from truemask.datasets.decoding import Frame, image_frame, image_mode, image_size, turn
+from truemask.channels import ChannelSums
+from truemask.datasets.decoding import Frame, image_frame, image_size, turn
 from truemask.datasets.pairing import Pair
-from truemask.datasets.reading import read_image_and_frame, read_mask_raw
+from truemask.datasets.reading import read_image_and_frame, read_mask_raw, read_sums_and_frame
 from truemask.datasets.sample import Sample
 from truemask.datasets.scanning import turn_of_mask
 from truemask.errors import UsageError
@@ -126,13 +127,21 @@ class PairedDataset:
             attributes=pair.attributes,
         )
 
-    def image_mode(self, index: int) -> str:
-        """How the pixels of the image lie in its file; only the header is read.
+    def measured(self, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
+        """The sums of the values of an image, its mask, and how its pixels lie in its file.
+
+        As of `self[index]`, in three quarters of the time.
 
         Raises:
-            UsageError: as `image_size`.
+            UsageError: as `__getitem__`.
         """
-        return image_mode(self.pairs[index].image)
+        if self.size is not None:
+            sample = self[index]
+            return ChannelSums.of(sample.image, self.images), sample.mask, "resized"
+        pair = self.pairs[index]
+        sums, frame, mode = read_sums_and_frame(pair.image, self.images)
+        ids = self._read_ids(pair, size=frame.size, image=frame)
+        return sums, tv_tensors.Mask(torch.from_numpy(ids)), mode
 
     def mask(self, index: int) -> tv_tensors.Mask:
         """The mask alone; of the image only the header is read.

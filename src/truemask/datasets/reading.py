@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, Int64, Shaped, UInt8
 from PIL.GifImagePlugin import GifImageFile
 from PIL.Image import Image
 from PIL.ImageFile import ImageFile
@@ -18,12 +18,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from torchvision import tv_tensors
 
+from truemask.channels import ChannelSums
 from truemask.datasets.decoding import (
     Frame,
     frames,
     load,
     load_shrunk,
     load_wide,
+    mode_of,
     open_image,
     orientation,
     raw_mode,
@@ -84,6 +86,38 @@ def read_image_and_frame(
     if size is not None and tuple(values.shape[-2:]) != size:
         values = resize_image(values, size)
     return tv_tensors.Image(values), Frame(stored, turned)
+
+
+def read_sums_and_frame(path: Path, spec: ImageSpec) -> tuple[ChannelSums, Frame, str]:
+    """What `read_image` gives, added up; how the picture lies in its file; and its pixels' mode.
+
+    Of plain images of bytes no array is made, which takes nearly as long as decoding them.
+
+    Raises:
+        UsageError: as `read_image`.
+    """
+    with open_image(path) as image:
+        mode = mode_of(image)
+        counts = _histogram(image, path, spec)
+        if counts is not None:
+            frame = Frame((image.height, image.width), orientation(image, path))
+            return ChannelSums.of_histogram(counts), frame, mode
+    values, frame = read_image_and_frame(path, spec)
+    return ChannelSums.of(values, spec), frame, mode
+
+
+def _histogram(image: ImageFile, path: Path, spec: ImageSpec) -> Int64[np.ndarray, "C 256"] | None:
+    """How often each value occurs, of an image that `read_image` takes as it is; else None."""
+    bands = {"L": 1, "RGB": 3}.get(image.mode, 0)
+    plain = spec.dtype == "uint8" and ";" not in raw_mode(image) and bands in (1, spec.channels)
+    if not plain or spec.channels not in (1, 3) or frames(image, path) > 1:
+        return None
+    _refuse_extra_channels(image, path)
+    load(image, path)
+    if image.has_transparency_data:
+        return None
+    counts = np.array(image.histogram(), np.int64).reshape(bands, 256)
+    return np.repeat(counts, spec.channels // bands, axis=0)
 
 
 def _may_shrink(image: ImageFile, spec: ImageSpec) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from truemask.images import ImageSpec
@@ -52,6 +52,16 @@ class ChannelSums:
             steps = np.rint(scaled * STEPS).astype(np.int64).reshape(-1, values.shape[2])
             sums, squares = steps.sum(0), np.square(steps).sum(0)
         return cls(values.shape[0] * values.shape[1], tuple(sums.tolist()), tuple(squares.tolist()))
+
+    @classmethod
+    def of_histogram(cls, counts: Int64[np.ndarray, "C 256"]) -> "ChannelSums":
+        """Of images of bytes, of which each value of each channel occurs so often."""
+        values = np.arange(256, dtype=np.int64)
+        return cls(
+            int(counts[0].sum()),
+            tuple((counts @ values).tolist()),
+            tuple((counts @ (values * values)).tolist()),
+        )
 
     def merge(self, other: "ChannelSums") -> "ChannelSums":
         """Of both together."""
