@@ -216,8 +216,8 @@ class _Pairs:
     def _near(
         self, level: UInt64[np.ndarray, " P"], ahead: UInt64[np.ndarray, " G"]
     ) -> Int64[np.ndarray, " N"]:
-        """The drawn pixels still ahead that a level may reach."""
-        rows, places = np.flatnonzero(ahead), np.flatnonzero(level[:-1])
+        """Those of some drawn pixels that a level may reach."""
+        rows, places = ahead.nonzero()[0], level[:-1].nonzero()[0]
         if len(places) > len(rows) // 2:
             return rows  # to ask all is as fast
         near = np.zeros(len(ahead) + 1, bool)
@@ -251,7 +251,7 @@ class _Pairs:
                 return
             lower = reached[height - 1]
             wanting = np.zeros_like(self.free)
-            for rows in _pieces(np.flatnonzero(lower)):
+            for rows in _pieces(self._near(given, lower)):
                 # Who has just taken is of a higher level, so that only former partners are found.
                 lost = self.taken[:, rows] & given[self.places[:, rows]] & lower[rows]
                 self.taken[:, rows] ^= lost
@@ -262,11 +262,15 @@ class _Pairs:
     ) -> UInt64[np.ndarray, " G"]:
         """Take partners from a supply, the nearest first, and diminish it; who still wants one."""
         left = wanting.copy()
-        rows = np.flatnonzero(left)
-        for offset, places in enumerate(self.places):
-            here = places[rows]
+        rows = left.nonzero()[0]
+        offsets: Sequence[int] = range(len(self.places))
+        if len(rows) < _PIECE:  # few are to be had then, at few offsets
+            pairs = supply[self.places[:, rows]] & left[rows]
+            offsets = pairs.any(1).nonzero()[0].tolist()
+        for offset in offsets:
+            here = self.places[offset, rows]
             pairs = supply[here] & left[rows]
-            some = np.flatnonzero(pairs)
+            some = pairs.nonzero()[0]
             if len(some) == 0:
                 continue
             # No two drawn pixels of an annotator have the same place at the same offset.
