@@ -6,16 +6,19 @@ OUT/survey.html   the page
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from truemask.analysis.survey_cache import CountsCache
-from truemask.analysis.survey_pass import Source, count_blocks, count_parts
+from truemask.analysis.survey_pass import Counted, Source, count_blocks, count_parts
 from truemask.analysis.survey_result import FORMAT, Survey
 from truemask.analysis.survey_summary import summarise
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
 from truemask.files import make_folder, read_json, write_text
+
+Counting = Callable[[Source], Iterator[Counted]]
+"""All blocks of a source, counted, in any order."""
 
 RESULT, PAGE = "survey.json", "survey.html"
 
@@ -27,6 +30,7 @@ def survey(
     notes: Sequence[str] = (),
     processes: int | None = None,
     cache: CountsCache | None = None,
+    count: Counting | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """Count everything that is to be known of a dataset.
@@ -37,6 +41,7 @@ def survey(
         notes: for the reader.
         processes: how many count; None for one a core.
         cache: of counts from earlier surveys; None decodes every image.
+        count: how to count all blocks of a source, elsewhere than by processes of this machine.
         progress: called with (done, total) samples.
 
     Raises:
@@ -49,9 +54,8 @@ def survey(
         )
     started = time.perf_counter()
     source = Source.of(parts, cache=cache)
-    counts, decoded = count_parts(
-        source, count_blocks(source, processes=processes), progress=progress
-    )
+    counting = count_blocks(source, processes=processes) if count is None else count(source)
+    counts, decoded = count_parts(source, counting, progress=progress)
     if cache is not None:
         cache.trim()
     first = next(iter(parts.values()))

@@ -10,6 +10,7 @@ from truemask.commands.words import folder_and_overrides
 from truemask.errors import UsageError, counted
 
 if TYPE_CHECKING:
+    from truemask.analysis.survey import Counting
     from truemask.analysis.survey_result import Survey
 
 HELP = "Count a dataset in one pass: classes, regions, places, parts against each other."
@@ -17,7 +18,7 @@ EXAMPLES = (
     "truemask survey photos/                       surveys/photos/survey.html\n"
     "truemask survey experiment=driving/best data.dataset.root=/data/bdd\n"
     "truemask survey experiment=driving/best data.labels=null    with all classes of the data\n"
-    "truemask survey data=bdd100k data.dataset.root=/data/bdd --out /data/survey"
+    "truemask survey data=bdd100k data.dataset.root=/data/bdd --out /data/survey --ray   a cluster"
 )
 
 
@@ -26,6 +27,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("words", nargs="*", default=[], metavar="[DATA_FOLDER] [key=value ...]")
     command.add_argument("--out", type=Path, metavar="DIR", help="default: surveys/NAME")
     command.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    command.add_argument(
+        "--ray",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="on all machines of a Ray cluster; write it after the data",
+    )
     command.add_argument(
         "--fresh", action="store_true", help="count all images, also those that are known"
     )
@@ -50,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("give what to survey: a data folder, or experiment=NAME")
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers is {options.workers}: give 1 or more")
+    if options.workers is not None and options.ray is not None:
+        raise UsageError("--workers is for this machine alone: leave it out beside --ray")
     config = compose_config(overrides, folder=folder)
     name = str(config["name"])
     out = options.out or Path("surveys") / name
@@ -73,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
             notes=parts.notes,
             processes=options.workers,
             cache=None if options.fresh else CountsCache(),
+            count=_on_ray(options, out) if options.ray is not None else None,
             progress=lambda done, total: bar.update(counting, completed=done, total=total),
         )
         bar.update(counting, description="Drawing")
@@ -84,6 +95,16 @@ def run(options: argparse.Namespace) -> int:
         _print(result, out / PAGE)
     failed = _tell_failed(result)
     return 1 if failed else 0
+
+
+def _on_ray(options: argparse.Namespace, out: Path) -> "Counting":
+    from functools import partial
+
+    from truemask.analysis.survey_distributed import count_on_ray
+    from truemask.files import make_folder
+
+    make_folder(out)
+    return partial(count_on_ray, out=out, address=options.ray, console=options.console)
 
 
 def _print(result: "Survey", page: Path) -> None:
