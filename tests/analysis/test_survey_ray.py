@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from ray_cluster import TwoNodes, two_nodes
 from test_survey import write_folder
 
+from ray_cluster import TwoNodes, two_nodes
 from truemask.analysis.survey import survey
 from truemask.datasets.folder import folder
 
