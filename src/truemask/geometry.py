@@ -44,7 +44,15 @@ class Padding:
 
 def round_up(size: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `size`."""
-    return -(-size // multiple) * multiple
+    return divide_up(size, multiple) * multiple
+
+
+def divide_up(size: int, by: int) -> int:
+    """`size / by`, rounded up, of two positive numbers.
+
+    Without a negative number in between, which ONNX divides otherwise than Python.
+    """
+    return (size + by - 1) // by
 
 
 def pad_to(height: int, width: int, *, to_height: int, to_width: int) -> Padding:

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from truemask.build import nearest
 from truemask.errors import UsageError
+from truemask.geometry import round_up
 from truemask.models.blocks import require_positive
 from truemask.untrusted import one_line
 
@@ -171,7 +172,7 @@ class EncoderUNet(nn.Module):
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """The smallest input size whose output covers height x width."""
-        return -(-height // self.stride) * self.stride, -(-width // self.stride) * self.stride
+        return round_up(height, self.stride), round_up(width, self.stride)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """The size of the output for an input of an accepted size: the same."""

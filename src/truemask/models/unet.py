@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from truemask.errors import UsageError
+from truemask.geometry import divide_up
 from truemask.models.blocks import (
     ConvBlock,
     ConvPadding,
@@ -149,10 +150,10 @@ class UNet(nn.Module):
         return self._output_length(height), self._output_length(width)
 
     def _input_length(self, length: int) -> int:
-        length = -(-length // self.downscale)
+        length = divide_up(length, self.downscale)
         for _ in self.decoder:
             # The way up doubles a length and takes the margin off: this is the inverse.
-            length = -(-(length + self.margin) // 2)
+            length = divide_up(length + self.margin, 2)
         length += self.margin
         for _ in self.decoder:
             length = 2 * length + self.margin
