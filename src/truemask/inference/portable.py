@@ -64,7 +64,7 @@ class Portable(nn.Module):
         if size is None:
             return self._whole(images)
         wanted = (images.shape[-2], images.shape[-1])
-        logits = self._whole(resize_image(images, size))
+        logits = self._whole(resize_image(images.float(), size))
         return functional.interpolate(logits, wanted, mode="bilinear")
 
     def _whole(self, images: Shaped[Tensor, "N C H W"]) -> Float[Tensor, "N L H W"]:

@@ -97,6 +97,19 @@ def find_targets(inputs: Sequence[Path], out: Path) -> list[Target]:
         UsageError: an input does not exist or holds no image, or a file would be overwritten that
             is no earlier mask of an image of that name.
     """
+    targets = _name(_find_all(inputs, out), out)
+    sources = {os.path.realpath(target.source) for target in targets}
+    for target in targets:
+        _refuse_to_overwrite(target, sources)
+    return targets
+
+
+def find_images(inputs: Sequence[Path], out: Path) -> list[Path]:
+    """The images of all inputs in order, each once; the arguments and errors of `find_targets`."""
+    return [found.source for found in _find_all(inputs, out)]
+
+
+def _find_all(inputs: Sequence[Path], out: Path) -> list[_Found]:
     found: dict[str, _Found] = {}
     for path in inputs:
         images = list(_find(path, out=out))
@@ -105,11 +118,7 @@ def find_targets(inputs: Sequence[Path], out: Path) -> list[Target]:
             raise UsageError(f"there is no image in {path}: looked for files ending in {endings}")
         for image in images:
             found.setdefault(os.path.abspath(image.source), image)
-    targets = _name(list(found.values()), out)
-    sources = {os.path.realpath(target.source) for target in targets}
-    for target in targets:
-        _refuse_to_overwrite(target, sources)
-    return targets
+    return list(found.values())
 
 
 def _find(path: Path, *, out: Path) -> Iterator[_Found]:

@@ -93,7 +93,8 @@ class Segmenter(nn.Module):
         wanted = (images.shape[-2], images.shape[-1])
         if self.size is None or self.size == wanted:
             return self._logits(images)
-        logits = self._logits(resize_image(images, self.size))
+        # In float32, as 8-bit resizing rounds otherwise on other machines and in exported files.
+        logits = self._logits(resize_image(images.float(), self.size))
         return functional.interpolate(logits, wanted, mode="bilinear")
 
     def _logits(self, images: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B L H W"]:
