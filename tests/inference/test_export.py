@@ -32,7 +32,12 @@ GREY = ImageSpec(channels=1, dtype="float32", low=0.0, high=1.0, mean=(0.4,), st
 SIZES = ((33, 47), (64, 64), (7, 90), (1, 1), (120, 61))
 
 
-def make(network: nn.Module, spec: ImageSpec = RGB, size: tuple[int, int] | None = None) -> Bundle:
+def make(
+    network: nn.Module,
+    spec: ImageSpec = RGB,
+    size: tuple[int, int] | None = None,
+    temperature: float = 1.0,
+) -> Bundle:
     model = Segmenter(network=network, images=spec, size=size)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -44,6 +49,7 @@ def make(network: nn.Module, spec: ImageSpec = RGB, size: tuple[int, int] | None
         labels=LabelMap(names=tuple(f"class {i}" for i in range(classes)), values={}),
         network={},
         info={"epoch": 3},
+        temperature=temperature,
     )
 
 
@@ -64,8 +70,8 @@ def unet(**options) -> UNet:
 
 
 BUNDLES: dict[str, Callable[[], Bundle]] = {
-    "vanilla": lambda: make(unet()),
-    "binary": lambda: make(unet(out_channels=1)),
+    "vanilla": lambda: make(unet(), temperature=0.6),
+    "binary": lambda: make(unet(out_channels=1), temperature=1.7),
     "attention, valid": lambda: make(unet(attention=True, padding="valid", convolutions=1)),
     "downscaled, bilinear": lambda: make(unet(downscale=3, upsampling="bilinear")),
     "resizing": lambda: make(unet(), size=(32, 48)),
@@ -106,7 +112,9 @@ def test_the_portable_model_is_the_model(name, size):
     bundle = BUNDLES[name]()
     image = picture(bundle.model, *size)
     with torch.inference_mode():
-        ids, _, shares = Portable(bundle.model, probabilities=True)(image.permute(0, 2, 3, 1))
+        ids, _, shares = Portable(bundle.model, temperature=bundle.temperature, probabilities=True)(
+            image.permute(0, 2, 3, 1)
+        )
     expected = predict_image(bundle, image[0], probabilities=True)
     assert (ids[0] != expected.ids).float().mean() <= 1e-3
     assert torch.allclose(shares[0], expected.probabilities.float(), atol=2e-3)

@@ -114,7 +114,7 @@ def export(
     def compared(name: str) -> Callable[[int], None] | None:
         return None if progress is None else lambda done: progress(name, done, len(images))
 
-    module = Portable(bundle.model, probabilities=probabilities)
+    module = Portable(bundle.model, temperature=bundle.temperature, probabilities=probabilities)
     with evaluating(module), tempfile.TemporaryDirectory(prefix="truemask-export-") as folder:
         made = Path(folder) / ("model.pt2" if format == "torch" else "model.onnx")
         if format == "torch":
