@@ -68,7 +68,14 @@ def train_arm(order: dict[str, Any]) -> None:
 
 
 def train_pair(order: dict[str, Any]) -> list[dict[str, Any]]:
-    """Both arms at the same time; which has which core depends on the seed."""
+    """Both arms at the same time; which has which core depends on the seed.
+
+    A pair that was trained before is read again.
+    """
+    name = "{name}-{seconds}-{seed}.json".format(**order)
+    before = Path(order["out"]) / "pairs" / name
+    if before.exists():
+        return list(json.loads(before.read_text()))
     running = []
     for place, arm in enumerate(ARMS):
         core = (place + order["seed"]) % 2
@@ -84,27 +91,39 @@ def train_pair(order: dict[str, Any]) -> list[dict[str, Any]]:
         if process.returncode:
             raise RuntimeError(f"{order['name']}: an arm failed")
         found.append(json.loads(answer.splitlines()[-1]))
+    before.parent.mkdir(parents=True, exist_ok=True)
+    before.write_text(json.dumps(found))
     return found
 
 
 def compare(pairs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     """What came of one dataset's pairs."""
-    from truemask.analysis.differences import difference, resampled_scores
+    import numpy as np
+
+    from truemask.analysis.differences import Doubt, difference, doubt
+    from truemask.metrics.confusion import Margins, headline, iou, margins
     from truemask.per_image import load_parts
     from truemask.runs import Run
 
     runs = [[Run(Path(pair[place]["run"])) for pair in pairs] for place in range(2)]
     part = "test" if "test" in runs[0][0].results else "validation"
-    scores = [[run.results[part].iou or 0.0 for run in arm] for arm in runs]
-    samples = [
-        [resampled_scores(load_parts(run.per_image_path)[part], "iou") for run in arm]
-        for arm in runs
-    ]
-    found = difference(scores[0], scores[1], metric="iou", samples=(samples[0], samples[1]))
+    images = runs[0][0].results[part].images
+
+    def score(counts: Margins) -> np.ndarray:
+        return headline(iou(counts))
+
+    def doubt_of(run: Run) -> Doubt:
+        counts = margins(load_parts(run.per_image_path)[part].matrices)
+        found = doubt(counts, score, places=np.arange(images), images=images)
+        assert found is not None, f"{run.path} has no score"
+        return found
+
+    doubts = [[doubt_of(run) for run in arm] for arm in runs]
+    found = difference(doubts[0], doubts[1], images=images)
     return {
         "part": part,
-        "images": runs[0][0].results[part].images,
-        "scores": dict(zip(ARMS, scores, strict=True)),
+        "images": images,
+        "scores": {arm: [one.score for one in of] for arm, of in zip(ARMS, doubts, strict=True)},
         "steps": {
             arm: [int(run.history[-1]["step"]) for run in group]
             for arm, group in zip(ARMS, runs, strict=True)

@@ -225,6 +225,8 @@ def _said(key: str, keys: set[str]) -> bool:
     sides = {"data.crop", "data.resize", "data.evaluation_size"}
     if key in sides and keys & {"data.crop", "data.resize"}:
         return True
+    if key in ("data.scale", "data.focus") and "data.resize" in keys:
+        return True  # they are of crops
     group = key.split(".")[0]
     if group in ("model", "loss") and any(word.split(".")[0] == group for word in keys):
         return True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from truemask.analysis.plan_choice import Choice
 from truemask.analysis.plan_facts import Facts
 from truemask.analysis.plan_machine import Machine
+from truemask.errors import counted
 
 WIDTHS = (16, 32, 64)
 """First widths of the U-Nets that there is to choose from; each level below doubles it."""
@@ -233,7 +234,8 @@ def batch_choice(
     reason = "the number of steps is given"
     if steps < ENOUGH_STEPS:
         batch = 4
-        reason = f"{_rounded(steps):,} steps of 8 images would be few: 4 make twice as many"
+        told = counted(_rounded(steps), "step")
+        reason = f"{told} of 8 images would be few: 4 make twice as many"
     elif steps < math.inf:
         reason = f"{_rounded(steps):,} steps of 8 images are enough"
     cost = None if width is None else machine.costs.get(width)
