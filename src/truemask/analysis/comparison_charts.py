@@ -28,7 +28,7 @@ _FEWEST_VALUES = 4
 """Different numbers of a setting before its scores are drawn against it."""
 _DASHES = ("-", "--", "-.", ":", "-", "--")
 _FILLED = 0.5
-"""Share of a grid that must be trained before it is drawn."""
+"""Share of a grid of which more must be trained before it is drawn."""
 
 
 def comparison_charts(comparison: Comparison) -> list[tuple[str, str, Chart]]:
@@ -172,7 +172,7 @@ def _grid(comparison: Comparison) -> Chart | None:
     groups = [group for group in comparison.groups if all(key in group.settings for key in keys)]
     values = [_ordered(key, [group.settings[key] for group in groups]) for key in keys]
     rows, columns = values
-    if min(len(rows), len(columns)) < 2 or len(groups) < _FILLED * len(rows) * len(columns):
+    if min(len(rows), len(columns)) < 2 or len(groups) <= _FILLED * len(rows) * len(columns):
         return None
     found = {tuple(shown(key, group.settings[key]) for key in keys): group for group in groups}
 

@@ -11,7 +11,7 @@ from truemask.analysis.run_settings import MOST_NAMED, last_names, short, shown
 from truemask.files import write_text
 from truemask.labels import LabelMap
 from truemask.report import formats, pictures
-from truemask.report.gallery import GalleryItem, gallery_content
+from truemask.report.gallery import Fact, GalleryItem, gallery_content
 from truemask.report.pages import MOST_BYTES, render_page
 from truemask.report.pictures import QUALITIES, Picture, Quality
 
@@ -104,7 +104,7 @@ def _item(
     for number, ids in sorted(seen.predictions.items())[:_ERRORS]:
         wrong = pictures.errors(seen.image, seen.truth, ids, labels, quality)
         layers.append((f"errors of {names[number]}", wrong))
-    facts = {
+    facts: dict[str, Fact] = {
         "best group": "gains most here" if chosen.kind == "gained" else "loses most here",
         "best": round(chosen.scores[0], 4),
         "second": round(chosen.scores[1], 4),
@@ -112,4 +112,9 @@ def _item(
     scores = ", ".join(
         f"{name} {formats.number(score)}" for name, score in zip(names, chosen.scores, strict=True)
     )
-    return GalleryItem(name=chosen.name, pictures=tuple(layers), facts=facts, note=scores)
+    # The card shows the errors of whichever is worse there.
+    worse = f"errors of {names[1 if chosen.kind == 'gained' else 0]}"
+    cover = next((i for i, (layer, _) in enumerate(layers) if layer == worse), 0)
+    return GalleryItem(
+        name=chosen.name, pictures=tuple(layers), facts=facts, note=scores, cover=cover
+    )

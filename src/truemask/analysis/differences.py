@@ -11,7 +11,8 @@ narrow here: `docs/compare.md` has both, measured.
 several seeds. The variance between its runs also holds what the images do to each run by itself;
 that is taken off (runs and images are crossed, both at random: Searle, Casella and McCulloch,
 Variance Components, 1992, chapter 4), and the rest gets the interval of Welch (Biometrika 34,
-1947). Both are independent sources of doubt, so that their half-widths are added as squares.
+1947). Both are independent sources of doubt, so that their half-widths are added as squares (Zou
+and Donner, Statistics in Medicine 27, 2008), which errs to the wide side.
 """
 
 import math
