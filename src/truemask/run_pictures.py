@@ -46,8 +46,20 @@ def write_pictures(
     }
     for name, cells in strips.items():
         smooth = Image.Resampling.BILINEAR if name == "image" else Image.Resampling.NEAREST
-        with atomic_path(folder / f"{name}.png") as temporary:
-            _strip(cells, smooth).save(temporary, format="PNG", optimize=True)
+        strip, file = _strip(cells, smooth), folder / f"{name}.png"
+        # What stays the same is written once: photos take most of the time.
+        if name.startswith("step") or _size(file) != strip.size:
+            with atomic_path(file) as temporary:
+                strip.save(temporary, format="PNG", optimize=True)
+
+
+def _size(file: Path) -> tuple[int, int] | None:
+    """The size of a picture that is there and can be read."""
+    try:
+        with Image.open(file, formats=["PNG"]) as picture:
+            return picture.size
+    except (OSError, SyntaxError):
+        return None
 
 
 def _strip(

@@ -18,7 +18,7 @@ from truemask.analysis import explain_summary as summary
 from truemask.analysis import explain_words as words
 from truemask.analysis.explain_images import SEED, Some, chosen, telling
 from truemask.analysis.explain_page import page_of
-from truemask.analysis.explain_pictures import Album
+from truemask.analysis.explain_pictures import Album, has_gates
 from truemask.analysis.explain_tally import Sampled, Tally
 from truemask.analysis.explanation import Explanation, Frame, TemperatureFit
 from truemask.analysis.quantities import column
@@ -75,7 +75,7 @@ def explain(
     opened = open_run(run, config=config, other_data=other_data, allow=allow or {}, console=console)
     part = opened.part(split)
     dataset, seed = chosen(opened.parts[part], images)
-    _check_shown(show, dataset)
+    _check_shown(show, dataset, gates=has_gates(opened.bundle))
     fit = _fit(opened, console) if calibrate else None
     temperature = opened.bundle.temperature if fit is None else fit.temperature
     tally = Tally(
@@ -96,6 +96,7 @@ def explain(
     gates = album.gates()
     explanation = replace(
         explanation,
+        notes=[*explanation.notes, *_too_large(album)],
         attention=gates,
         shown=list(album.of_attention),
         frames=_frames(run, course),
@@ -113,7 +114,9 @@ def explain(
     return explanation
 
 
-def _check_shown(show: Sequence[str], dataset: SegmentationDataset) -> None:
+def _check_shown(show: Sequence[str], dataset: SegmentationDataset, *, gates: bool) -> None:
+    if show and not gates:
+        raise UsageError("--show draws attention maps, but this model has no gates: leave it out")
     if len(show) > MOST_SHOWN:
         raise UsageError(f"--show names {len(show)} images: give {MOST_SHOWN} at most")
     known = set(dataset.names)
@@ -265,6 +268,14 @@ def _album(
         again = Some(dataset=dataset, indices=[place_of[name] for name in album.names])
         opened.evaluate(part, dataset=again, observe=album, console=console, title="Drawing")
     return album
+
+
+def _too_large(album: Album) -> list[str]:
+    """The images whose attention cannot be drawn in one piece."""
+    left = [name for name in album.attended if name not in album.of_attention]
+    if not has_gates(album.bundle) or not left:
+        return []
+    return [f"Too large for attention maps, which need an image in one piece: {', '.join(left)}."]
 
 
 def _frames(run: Run, course: Course | None) -> list[Frame]:

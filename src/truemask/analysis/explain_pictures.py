@@ -75,7 +75,8 @@ class Album:
             of, taken_for = self.confusions[place]
             where = (truth == of) & (ids == taken_for)
             self.of_confusion[place, name] = Shown(name, tuple(_confusion(image, where)))
-        if name in self.attended and image.shape[0] * image.shape[1] <= LARGEST_SIDE**2:
+        whole = self.bundle.model.size is not None or truth.size <= LARGEST_SIDE**2
+        if name in self.attended and whole:
             self._attend(seen, image, truth)
 
     def _attend(self, seen: Seen, image: Rgb, truth: UInt8[np.ndarray, "H W"]) -> None:
@@ -139,7 +140,7 @@ def marked(image: Rgb, where: Where, quality: Quality) -> Picture:
     shares = Image.fromarray(where.astype(np.float32)).resize(size, Image.Resampling.BOX)
     drawn = np.repeat(128 + small.mean(2, keepdims=True) / 2, 3, axis=2).astype(np.uint8)
     drawn[np.asarray(shares) > 0] = pictures.WRONG
-    return pictures.photo(drawn, quality)
+    return pictures.crisp(drawn, quality)
 
 
 def _close_up(where: Where) -> tuple[slice, slice]:

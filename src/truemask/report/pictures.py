@@ -70,6 +70,14 @@ def drawing(pixels: UInt8[np.ndarray, "H W 3"], quality: Quality) -> Picture:
     return _encode(picture, "WEBP", lossless=True)
 
 
+def crisp(image: UInt8[np.ndarray, "H W 3"], quality: Quality) -> Picture:
+    """An image whose colours are kept pixel by pixel, as single coloured pixels on grey need it."""
+    picture = Image.fromarray(image)
+    picture = picture.resize(_size(picture, quality), Image.Resampling.LANCZOS)
+    # WebP has colours at half the resolution; JPEG has them so by default only.
+    return _encode(picture, "JPEG", quality=quality.webp, subsampling=0)
+
+
 def errors(
     image: UInt8[np.ndarray, "H W 3"],
     truth: UInt8[np.ndarray, "H W"],

@@ -74,7 +74,7 @@ class TrainerSettings:
     eval_interval: int | None = None
     eval_iterations: int | None = None
     save_interval: int | None = None
-    pictures: int = 0
+    pictures: int = 4
     accumulate: int = 1
     patience: int | None = 30
     monitor: Literal["validation_iou", "validation_loss"] = "validation_iou"
