@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision import tv_tensors
 
+from truemask.analysis import explain_summary as summary
 from truemask.analysis.explain_costs import Cost, confusion_costs, heaviest
 from truemask.analysis.explain_places import (
     GRID,
@@ -223,6 +224,31 @@ def test_tallies_merge_in_any_order_to_the_bit():
             assert (np.stack(getattr(merged, key)) == np.stack(getattr(whole, key))).all()
         for key in ("reliability_per_class", "regions_per_class", "positions"):
             assert (getattr(merged, key) == getattr(whole, key)).all()
+
+
+def test_intervals_do_not_depend_on_the_order_of_the_images():
+    forth, back = Tally(labels=LABELS), Tally(labels=LABELS)
+    for seed in range(7):
+        forth(seen(seed, LABELS))
+        back(seen(6 - seed, LABELS))
+    assert summary.borders(forth)[0].interval is not None
+    assert summary.borders(forth) == summary.borders(back)
+    assert summary.sizes(forth) == summary.sizes(back)
+    assert summary.calibration(forth, 0) == summary.calibration(back, 0)
+
+
+def test_an_interval_holds_the_rate_and_shrinks_with_more_images():
+    few, many = Tally(labels=LABELS), Tally(labels=LABELS)
+    for seed in range(40):
+        many(seen(seed, LABELS))
+        if seed < 6:
+            few(seen(seed, LABELS))
+    for bins in (summary.borders(few), summary.borders(many)):
+        for item in bins:
+            if item.interval is not None:
+                assert item.interval[0] <= item.rate <= item.interval[1]
+    widths = [np.ptp(summary.borders(tally)[0].interval) for tally in (few, many)]
+    assert widths[1] < widths[0]
 
 
 def test_the_pixels_drawn_depend_on_the_image_alone():

@@ -120,7 +120,7 @@ def _classes(classes: dict[str, list[SizeBin]]) -> Chart | None:
                         column, row, f"{100 * value:.0f}", ha="center", va="center", color=color,
                         fontsize=8,
                     )  # fmt: skip
-        axes.set_xticks(range(len(lows)), [f"{low:,}" for low in lows])
+        axes.set_xticks(range(len(lows)), [f"{low:,}" for low in lows], fontsize=7.5)
         axes.set_yticks(range(len(table)), [_plain(name) for name in table])
         axes.set_xlabel("found pixels in %, by the least pixels of a region")
         axes.grid(visible=False)

@@ -57,6 +57,7 @@ def page_of(
     context = {
         "found": explanation,
         "name": run.resolve().parent.name,
+        "started": run.resolve().name.replace("_", " "),
         "report": (run / "report.html").exists(),
         "wrong": None if accuracy is None else 1 - accuracy,
         "charts": charts(explanation),

@@ -30,7 +30,7 @@ MOST_IMAGES = 3
 
 def calibration(tally: Tally, place: int, *, seed: int = 0) -> Calibration:
     """The calibration at one of the tally's temperatures."""
-    images = np.stack(tally.reliability)[:, place]
+    images = _by_name(tally, tally.reliability)[:, place]
     classes = np.asarray(tally.reliability_per_class)[place]
     total = images.sum(0)
     interval = _intervals(
@@ -75,7 +75,7 @@ def _confidence_bins(counts: Int64[np.ndarray, "15 3"]) -> list[ConfidenceBin]:
 
 def borders(tally: Tally, *, seed: int = 0) -> list[ErrorBin]:
     """Errors by distance to a border."""
-    images = np.stack(tally.borders)
+    images = _by_name(tally, tally.borders)
     intervals = _intervals(images.reshape(len(images), -1), _rates, seed=seed)
     ends: list[int | None] = [*REACHES, None]
     return [
@@ -95,7 +95,7 @@ def borders(tally: Tally, *, seed: int = 0) -> list[ErrorBin]:
 
 def sizes(tally: Tally, *, seed: int = 0) -> list[SizeBin]:
     """What is found of regions, by their size, with intervals."""
-    images = np.stack(tally.regions)
+    images = _by_name(tally, tally.regions)
     # Of each bin (its pixels, those that were found), as `_rates` wants them.
     pairs = images[:, :, 1:3].reshape(len(images), -1)
     return _size_bins(images.sum(0), _intervals(pairs, _rates, seed=seed))
@@ -157,6 +157,12 @@ def confusions(evaluation: Evaluation) -> list[CostlyConfusion]:
         for cost in confusion_costs(total)[:MOST_CONFUSIONS]
         if cost.gain > 0
     ]
+
+
+def _by_name(tally: Tally, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of the images in the order of their names, whatever order they were counted in."""
+    order = sorted(range(len(tally.names)), key=tally.names.__getitem__)
+    return np.stack([rows[place] for place in order])
 
 
 def _rates(sums: Float64[np.ndarray, "R S"]) -> Float64[np.ndarray, "R s"]:
