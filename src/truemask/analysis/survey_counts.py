@@ -186,7 +186,7 @@ class Counts:
             regions=sizes,
             below=below,
             pixels_below=pixels_below,
-            heat=_heat(runs, classes),
+            heat=_heat(runs, np.flatnonzero(pixels), classes),
             lacking=[[] if held else mark for held in pixels[:-1]],
             sizes=Counter({(ids.shape[0], ids.shape[1]): 1}),
             modes=Counter({mode: 1}),
@@ -252,29 +252,37 @@ def _cells(length: int) -> tuple[Tables, Tables, Tables]:
     return cells, starts, np.diff(starts)
 
 
-def _heat(runs: Runs, classes: int) -> Int64[np.ndarray, "K1 64 64"]:
+def _heat(runs: Runs, present: Tables, classes: int) -> Int64[np.ndarray, "K1 64 64"]:
     """Pixels of each id in each cell.
 
     A run from one column to before another is all columns before the second without those before
     the first; and the columns before one are whole cells and a rest. So two sums over the ends of
     runs are enough, however many cells these cover.
+
+    Args:
+        runs: of the mask.
+        present: the ids that occur, ignored ones as `classes`; tables of the others stay empty.
+        classes: how many there are.
     """
     height, width = runs.shape
     cells, starts, lengths = _cells(width)
     rows, first = np.divmod(runs.starts, width)
-    last = first + runs.lengths
-    keys = (_dense(runs.values, classes) * GRID + _cells(height)[0][rows]) * (GRID + 1)
-    size = (classes + 1) * GRID * (GRID + 1)
-    ends = np.concatenate((last, first))
+    owners = np.searchsorted(present, _dense(runs.values, classes))
+    keys = (owners * GRID + _cells(height)[0][rows]) * (GRID + 1)
+    ends = np.concatenate((first + runs.lengths, first))
     signs = np.repeat((1.0, -1.0), len(first))
     cell = cells[ends]
     places = np.concatenate((keys, keys)) + cell
-    whole = np.bincount(places, weights=signs, minlength=size)
-    rest = np.bincount(places, weights=signs * (ends - starts[cell]), minlength=size)
-    ends_behind = whole.reshape(classes + 1, GRID, GRID + 1)[..., :0:-1].cumsum(-1)[..., ::-1]
-    heat = ends_behind * lengths + rest.reshape(classes + 1, GRID, GRID + 1)[..., :-1]
+    shape = (len(present), GRID, GRID + 1)
+    size = len(present) * GRID * (GRID + 1)
+    whole = np.bincount(places, weights=signs, minlength=size).reshape(shape)
+    rest = np.bincount(places, weights=signs * (ends - starts[cell]), minlength=size).reshape(shape)
+    # The ends behind each cell: all of a row's, which are none, without those up to it.
+    behind = -whole.cumsum(-1)[..., :-1]
+    heat = np.zeros((classes + 1, GRID, GRID), np.int64)
     # Sums of integers below 2^53 are exact.
-    return heat.astype(np.int64)
+    heat[present] = behind * lengths + rest[..., :-1]
+    return heat
 
 
 def _boundary(runs: Runs, classes: int) -> Int64[np.ndarray, " K1"]:

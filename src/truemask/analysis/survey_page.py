@@ -17,6 +17,7 @@ from truemask.analysis.survey_result import (
     ShareDifference,
     Survey,
 )
+from truemask.errors import counted
 from truemask.files import write_text
 from truemask.report import formats
 from truemask.report.gallery import gallery_content
@@ -102,7 +103,7 @@ def _headline(survey: Survey) -> str:
     parts = ", ".join(f"{part.images:,} {name}" for name, part in survey.parts.items())
     ordered = sorted(total.classes, key=lambda one: -one.pixels)
     first = " and ".join(one.name for one in ordered[:2])
-    text = f"{total.images:,} images ({parts}), {len(survey.classes)} classes."
+    text = f"{counted(total.images, 'image')} ({parts}), {len(survey.classes)} classes."
     known = ordered[0].share
     if known is not None:
         both = sum(one.share or 0 for one in ordered[:2])
