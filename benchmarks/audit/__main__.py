@@ -6,15 +6,17 @@ labels that hold errors, which takes `--minutes` each; then it injects and ranks
 
 import argparse
 import json
+import pickle
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.audit.compare import PIXEL_ISSUES, Predictions, compare
+from benchmarks.audit.compare import PIXEL_ISSUES, Predictions, gather, judge
 from benchmarks.audit.injection import KINDS
 from benchmarks.audit.material import CAMVID, MINIATURES, write
 from truemask.runs import Run, list_runs
@@ -29,27 +31,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=int, default=10)
     options = parser.parse_args()
-    results: dict[str, list[dict[str, object]]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for name in options.only.split(","):
-        file = options.out / f"{name}.json"
+        data = write(name, options.out / "data", camvid_root=options.camvid)
+        run = _trained(name, data, options.out, options.minutes)
+        file = options.out / f"{name}.pickle"
         if not file.exists():
-            data = write(name, options.out / "data", camvid_root=options.camvid)
-            run = _trained(name, data, options.out, options.minutes)
             predictions = Predictions(run, data, options.out / "logits" / name)
-            cells = compare(predictions, range(options.seeds))
-            accuracy = run.results["test"].pixel_accuracy
-            iou = run.results["test"].iou
-            file.write_text(
-                json.dumps(
-                    {
-                        "images": len(predictions),
-                        "accuracy": accuracy,
-                        "iou": iou,
-                        "cells": [asdict(cell) for cell in cells],
-                    }
-                )
-            )
-        results[name] = json.loads(file.read_text())
+            file.write_bytes(pickle.dumps(gather(predictions, range(options.seeds))))
+        # Our own file, written above.
+        cells = [judge(trial) for trial in pickle.loads(file.read_bytes())]
+        scores = run.results["test"]
+        results[name] = {
+            "images": scores.images,
+            "accuracy": scores.pixel_accuracy,
+            "iou": scores.iou,
+            "cells": [asdict(cell) for cell in cells],
+        }
+        (options.out / f"{name}.json").write_text(json.dumps(results[name]))
     print(tables(results))
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from benchmarks.audit.injection import KINDS, Mask, inject
 from truemask.analysis.audit_calibration import Calibration, class_logits, draw, fit
 from truemask.analysis.audit_image import Evidence, assess
-from truemask.analysis.audit_ranking import Ranked, rank
+from truemask.analysis.audit_ranking import THRESHOLD, Ranked, rank
 from truemask.data.marks import RegionMark, read_runs
 from truemask.datasets.folder import folder
 from truemask.evaluation import Seen, evaluate
@@ -49,6 +49,27 @@ class Cell:
     methods: Mapping[str, tuple[float, float]]
     flagged: tuple[int, int]
     regions: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What both methods say of a part with errors.
+
+    Attributes:
+        kind: of the errors.
+        rate: share of the labels that have one.
+        seed: of the injection.
+        evidence: of each image, in order.
+        cleanlab: setting -> how suspicious each image is.
+        changed: index of a wrong label -> which pixels were changed.
+    """
+
+    kind: str
+    rate: float
+    seed: int
+    evidence: list[Evidence]
+    cleanlab: dict[str, Float64[np.ndarray, " N"]]
+    changed: dict[int, Bool[np.ndarray, "H W"]]
 
 
 class Predictions:
@@ -164,14 +185,14 @@ def cleanlab_issues(small: np.ndarray, masks: Sequence[Mask], ignored: int) -> n
     return -np.asarray(scores)
 
 
-def compare(predictions: Predictions, seeds: Sequence[int]) -> list[Cell]:
-    """Every kind at every rate with every seed."""
+def gather(predictions: Predictions, seeds: Sequence[int]) -> list[Trial]:
+    """What both methods need, for every kind at every rate with every seed: all that takes time."""
     ignored, classes = predictions.labels.ignore_index, predictions.labels.num_classes
     plain = [
         cleanlab_image(predictions.probabilities(i), mask, ignored)
         for i, mask in enumerate(predictions.masks)
     ]
-    cells: list[Cell] = []
+    trials: list[Trial] = []
     for rate in RATES:
         # The calibration sees errors too: of all kinds, in as many labels. It stays the same for
         # all kinds and seeds, so that the evidence of unchanged images is computed once.
@@ -185,12 +206,11 @@ def compare(predictions: Predictions, seeds: Sequence[int]) -> list[Cell]:
         ]
         for kind in KINDS:
             for seed in seeds:
-                cells.append(_cell(predictions, kind, rate, seed, base, plain, calibration))
-                print(cells[-1].kind, rate, seed, cells[-1].methods, flush=True)
-    return cells
+                trials.append(_trial(predictions, kind, rate, seed, base, plain, calibration))
+    return trials
 
 
-def _cell(
+def _trial(
     predictions: Predictions,
     kind: str,
     rate: float,
@@ -198,64 +218,64 @@ def _cell(
     base: Sequence[Evidence],
     plain: Sequence[Mapping[str, float]],
     calibration: Calibration,
-) -> Cell:
+) -> Trial:
     ignored, classes = predictions.labels.ignore_index, predictions.labels.num_classes
     injected = inject(
         predictions.masks, [kind], share=rate, seed=seed, classes=classes, ignored=ignored
     )
-    wrong = sorted(injected)
     evidence, theirs, masks = list(base), list(plain), list(predictions.masks)
     for index, (_, mask) in injected.items():
         masks[index] = mask
         evidence[index] = predictions.evidence(index, mask, calibration)
         theirs[index] = cleanlab_image(predictions.probabilities(index), mask, ignored)
-    ranked = rank(evidence)
-    ours = np.empty(len(evidence))
+    scores = {name: np.array([one[name] for one in theirs]) for name in theirs[0]}
+    scores[PIXEL_ISSUES] = cleanlab_issues(predictions.small, masks, ignored)
+    changed = {index: mask != predictions.masks[index] for index, (_, mask) in injected.items()}
+    return Trial(kind, rate, seed, evidence, scores, changed)
+
+
+def judge(trial: Trial) -> Cell:
+    """How well each method ranks."""
+    wrong = sorted(trial.changed)
+    ranked = rank(trial.evidence)
+    ours = np.empty(len(ranked))
     for one in ranked:
         ours[int(one.evidence.name)] = one.score
-    scores = {"audit": ours}
-    scores |= {name: np.array([one[name] for one in theirs]) for name in theirs[0]}
-    scores[PIXEL_ISSUES] = cleanlab_issues(predictions.small, masks, ignored)
-    flagged = np.flatnonzero(ours >= 3.5)
+    flagged = np.flatnonzero(ours >= THRESHOLD)
     return Cell(
-        kind=kind,
-        rate=rate,
-        seed=seed,
+        kind=trial.kind,
+        rate=trial.rate,
+        seed=trial.seed,
         injected=len(wrong),
         methods={
             name: (precision(values, wrong), average_precision(values, wrong))
-            for name, values in scores.items()
+            for name, values in {"audit": ours, **trial.cleanlab}.items()
         },
         flagged=(len(flagged), int(np.isin(flagged, wrong).sum())),
-        regions=_regions(predictions, ranked, injected)
-        if kind in ("swapped class", "missing object")
+        regions=_regions(ranked, trial.changed)
+        if trial.kind in ("swapped class", "missing object")
         else None,
     )
 
 
-def _regions(
-    predictions: Predictions,
-    ranked: Sequence[Ranked],
-    injected: Mapping[int, tuple[str, Mask]],
-) -> float:
+def _regions(ranked: Sequence[Ranked], changed: Mapping[int, Bool[np.ndarray, "H W"]]) -> float:
     """Share of the first N regions that are one of the N that were injected."""
     found = [
         (score, int(one.evidence.name), region) for one in ranked for region, score in one.regions
     ]
     found.sort(key=lambda item: -item[0])
     hits = 0
-    for _, index, region in found[: len(injected)]:
-        if index not in injected:
+    for _, index, region in found[: len(changed)]:
+        if index not in changed:
             continue
-        mask = predictions.masks[index]
-        changed = injected[index][1] != mask
         mark = RegionMark(
-            part=None, name="", size=mask.shape, top=region.top, left=region.left,
+            part=None, name="", size=(1, 1), top=region.top, left=region.left,
             height=region.height, width=region.width, cell=region.cell,
             runs=read_runs(region.runs),
         )  # fmt: skip
-        inside = np.zeros(mask.shape, dtype=bool)
+        inside = np.zeros(changed[index].shape, dtype=bool)
         rows = slice(region.top, region.top + region.height)
         inside[rows, region.left : region.left + region.width] = mark.inside()
-        hits += (inside & changed).sum() >= OVERLAP * (inside | changed).sum()
-    return hits / len(injected)
+        both, any_ = (inside & changed[index]).sum(), (inside | changed[index]).sum()
+        hits += both >= OVERLAP * any_
+    return float(hits / len(changed))

@@ -13,10 +13,12 @@ from scipy import ndimage
 from truemask.analysis.audit_borders import best_translation, border_steps
 from truemask.analysis.audit_calibration import Calibration, Drawn, fit
 from truemask.analysis.audit_image import Evidence, assess
+from truemask.analysis.audit_page import disputed, write_page
+from truemask.analysis.audit_pictures import AuditPicture
 from truemask.analysis.audit_ranking import Scale, rank
 from truemask.analysis.audit_regions import regions, surprise
 from truemask.analysis.audit_result import audited, csv_text
-from truemask.data.marks import read_marks
+from truemask.data.marks import RegionMark, read_marks, read_runs
 from truemask.labels import LabelMap
 
 LABELS = LabelMap(names=("sky", "road", "car", "tree"), values={0: 0, 1: 1, 2: 2, 3: 3, 255: 255})
@@ -302,3 +304,59 @@ def test_the_file_comes_back_as_what_was_flagged(sound, tmp_path: Path) -> None:
 def test_one_image_alone_is_audited_and_not_flagged(sound) -> None:
     (only,) = rank(audit_of([ERRORS["other mask"](sound[0][0])], [sound[1][0]]))
     assert only.score == 0
+
+
+def test_the_page_shows_what_comes_first_and_says_what_it_leaves_to_the_list(
+    sound, tmp_path: Path, monkeypatch
+) -> None:
+    masks, said = list(sound[0]), sound[1]
+    masks[3] = swapped(masks[3])
+    hostile = LabelMap(names=("<b>sky", "road", "car", "tree"), values=LABELS.values)
+    result = audited(
+        rank(audit_of(masks, said)),
+        labels=hostile, run="run", out="a b", folds=None, threshold=3.5, calibrations={},
+        notes=("What a reader must know.",), void=(),
+    )  # fmt: skip
+    taken = {
+        ("", f"{i:03}"): AuditPicture(
+            np.zeros((*mask.shape, 3), np.uint8), mask, logits.argmax(0).numpy().astype(np.uint8)
+        )
+        for i, (mask, logits) in enumerate(zip(masks, said, strict=True))
+    }
+    monkeypatch.setattr("truemask.analysis.audit_page.MOST", 10)
+    write_page(result, taken, labels=hostile, path=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "30 more images" in page
+    assert "What a reader must know." in page
+    assert "<b>sky" not in page
+    assert "data.exclude=&#39;a b/audit.csv&#39;" in page
+    items = json.loads(page.split('<script type="application/json">')[1].split("</script>")[0])
+    assert [item[0] for item in items["items"]] == [image.name for image in result.images[:10]]
+
+
+def test_only_flagged_regions_are_orange_and_void_is_not_grey(sound) -> None:
+    masks, said = list(sound[0]), sound[1]
+    masks[3] = swapped(masks[3])
+    masks[3][:8, :8] = 255
+    result = audited(
+        rank(audit_of(masks, said)),
+        labels=LABELS, run="run", out="out", folds=None, threshold=3.5, calibrations={}, notes=(),
+        void=(),
+    )  # fmt: skip
+    image = next(image for image in result.images if image.name == "003")
+    prediction = said[3].argmax(0).numpy().astype(np.uint8)
+    black = np.zeros((*masks[3].shape, 3), np.uint8)
+    drawn = disputed(image, AuditPicture(black, masks[3], prediction), 255)
+    orange = drawn[..., 0] > drawn[..., 2].astype(int) + 40
+    wanted = np.zeros(masks[3].shape, dtype=bool)
+    for region in image.regions:
+        if region.flagged:
+            mark = RegionMark(
+                part=None, name="", size=masks[3].shape, top=region.top, left=region.left,
+                height=region.height, width=region.width, runs=read_runs(region.runs),
+            )  # fmt: skip
+            rows = slice(mark.top, mark.top + mark.height)
+            wanted[rows, mark.left : mark.left + mark.width] |= mark.inside()
+    assert wanted.any()
+    assert np.array_equal(orange, wanted)
+    assert (drawn[:8, :8] == 110).all()

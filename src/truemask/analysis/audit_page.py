@@ -21,12 +21,13 @@ from truemask.report.gallery import GalleryItem, gallery_content
 from truemask.report.pages import render_page
 from truemask.report.pictures import QUALITIES, WRONG, Quality
 
-MOST = 2000
+MOST = 5000
 """Images of the gallery; those after them are far from any threshold, and stand in the CSV."""
 
-_ROOM = (60, 150, 400, 1000)
+_ROOM = (60, 150, 400, 1000, 2000)
 """Up to so many images have pictures of the best quality, of the second, and so on."""
 
+_QUALITIES = (*QUALITIES, Quality(96, 35))
 _GREY = (90, 90, 90)
 
 
@@ -60,7 +61,7 @@ def write_page(
         UsageError: the page cannot be written.
     """
     shown = [image for image in result.images if (image.part, image.name) in taken][:MOST]
-    quality = QUALITIES[sum(len(shown) > room for room in _ROOM)]
+    quality = _QUALITIES[sum(len(shown) > room for room in _ROOM)]
     items = [_item(image, taken[image.part, image.name], labels, quality) for image in shown]
     context = {
         "result": result,
