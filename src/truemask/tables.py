@@ -146,6 +146,10 @@ def print_comparison(comparison: "Comparison") -> None:
     console.print(table)
     if len(comparison.detailed) > 1:
         console.print(_class_differences(comparison))
+    if comparison.judged == comparison.chosen_by and len(comparison.groups) > 1:
+        print(
+            "- Without a test part in all runs, the images that chose judge: it flatters the best."
+        )
     for note in comparison.notes:
         print(f"- {note}")
     print(f"Page: {comparison.page}")

@@ -13,6 +13,7 @@ import pytest
 from page_parser import Page
 
 from truemask.analysis import compare as module
+from truemask.analysis import comparison_charts
 from truemask.analysis.compare import compare
 from truemask.analysis.comparison import Comparison
 from truemask.analysis.run_settings import short
@@ -310,7 +311,7 @@ def test_where_it_is_better(make, page, tmp_path: Path) -> None:
     assert "worse" in row
 
 
-def test_a_run_against_itself_or_its_copy_shows_no_difference(make, page, tmp_path: Path) -> None:
+def test_a_run_against_itself_or_its_copy_shows_no_difference(make, tmp_path: Path) -> None:
     run = make("optimizer.lr=0.1", validation=evaluation(0.8), test=evaluation(0.7))
     copied = shutil.copytree(run, tmp_path / "copied")
     for other in (run, copied):
@@ -321,9 +322,13 @@ def test_a_run_against_itself_or_its_copy_shows_no_difference(make, page, tmp_pa
         assert (gap.value, gap.interval, gap.certain) == (0.0, (0.0, 0.0), False)
         details = found.groups[1].details
         assert all(score.difference.identical for score in details.classes.values())
-    assert "no difference" in page(found).texts["table"]
+
+
+def test_the_page_of_a_run_against_itself_on_one_image(make, page, tmp_path: Path) -> None:
     one = make("optimizer.lr=0.1", validation=evaluation(0.8, images=1))
-    assert compare([one, one], tmp_path / "out").headline.startswith("No difference: ")
+    found = compare([one, one], tmp_path / "out")
+    assert found.headline.startswith("No difference: ")
+    assert "no difference" in page(found).texts["table"]
 
 
 def test_small_differences_are_told_in_digits_that_show_them(make, tmp_path: Path) -> None:
@@ -501,27 +506,25 @@ def test_names_may_hold_what_charts_take_for_formulas(make, page, tmp_path: Path
     assert "scores" in page(compare(paths, tmp_path / "out")).texts
 
 
-def test_two_settings_make_a_grid_and_no_other_number(make, page, tmp_path: Path) -> None:
+def drawn(comparison: Comparison) -> dict[str, str]:
+    """Title -> what the chart of all combinations, or of each setting, shows in words."""
+    found = {"grid": comparison_charts._grid, "settings": comparison_charts._against}
+    made = {title: make(comparison) for title, make in found.items()}
+    return {title: chart.said for title, chart in made.items() if chart is not None}
+
+
+def test_two_settings_make_a_grid_and_no_other_number(make, tmp_path: Path) -> None:
     both = [
         {"optimizer.lr": rate, "data.batch_size": size} for rate in (0.1, 0.2) for size in (2, 4)
     ]
-    scores = [0.5, 0.6, 0.7, 0.8]
-    two = write_sweep(tmp_path / "two", make, both, scores)
-    seen = page(compare([two]))
-    assert "grid" in seen.texts
-    pictures = [found for tag, found in seen.tags if tag == "img" and found.get("class") == "day"]
-    (drawn,) = (
-        str(found["alt"])
-        for found in pictures
-        if str(found["alt"]).startswith("validation IoU by optimizer.lr and data.batch_size")
-    )
+    two = write_sweep(tmp_path / "two", make, both, [0.5, 0.6, 0.7, 0.8])
+    grid = drawn(compare([two]))["grid"]
+    assert grid.startswith("validation IoU by optimizer.lr and data.batch_size")
     files = sorted(two.rglob("results.json"))
     rounded = [f"{Run(file.parent).results['validation'].iou:.3g}" for file in files]
-    assert f"0.1: {rounded[0]}, {rounded[1]}; 0.2: {rounded[2]}, {rounded[3]}" in drawn
+    assert f"0.1: {rounded[0]}, {rounded[1]}; 0.2: {rounded[2]}, {rounded[3]}" in grid
     one = write_sweep(tmp_path / "one", make, [{"optimizer.lr": r} for r in (0.1, 0.2)], [0.5, 0.6])
-    assert "grid" not in page(compare([one])).texts
+    assert drawn(compare([one])) == {}
     line = [{"optimizer.lr": 10.0**-k, "data.batch_size": 2 + k} for k in range(5)]
-    drawn_values = write_sweep(tmp_path / "line", make, line, [0.5, 0.6, 0.7, 0.8, 0.9])
-    texts = page(compare([drawn_values])).texts
-    assert "grid" not in texts  # five of twenty-five places
-    assert "settings" in texts
+    scattered = write_sweep(tmp_path / "line", make, line, [0.5, 0.6, 0.7, 0.8, 0.9])
+    assert set(drawn(compare([scattered]))) == {"settings"}  # five of twenty-five places
