@@ -299,6 +299,15 @@ def test_a_calibration_can_be_taken_back_without_the_data(driving, copied):
     assert load_bundle(run.bundle_folder).temperature == 1.0
 
 
+def test_a_run_that_was_killed_is_looked_into_and_said(driving, copied):
+    run = copied(driving)
+    run.discard_results()
+    found = explained(run)
+    assert "has not come to its end" in found["notes"][0]
+    assert found["scores"]["confusion"] == driving.results["test"].confusion
+    assert not run.report_path.exists()
+
+
 def test_a_run_without_weights(driving, copied, capsys):
     run = copied(driving)
     shutil.rmtree(run.bundle_folder)

@@ -226,6 +226,15 @@ def test_tallies_merge_in_any_order_to_the_bit():
             assert (getattr(merged, key) == getattr(whole, key)).all()
 
 
+def test_an_image_leaves_a_few_hundred_numbers():
+    tally = Tally(labels=LABELS, temperatures=(1.0, 2.0))
+    for seed in range(3):
+        tally(seen(seed, LABELS, height=60, width=90))
+    rows = [*tally.reliability, *tally.borders, *tally.regions]
+    assert sum(row.nbytes for row in rows) < 3 * 2048
+    assert all(row.base is None or row.base.nbytes < 2048 for row in rows)  # no view of an image
+
+
 def test_intervals_do_not_depend_on_the_order_of_the_images():
     forth, back = Tally(labels=LABELS), Tally(labels=LABELS)
     for seed in range(7):

@@ -35,8 +35,8 @@ HOSTILE = "<script>hacked=1</script>"
 class Scenes:
     """Noise with a few rectangles, an ignored rim, and names that would be code."""
 
-    def __init__(self, labels, count):
-        self.labels, self.count = labels, count
+    def __init__(self, labels, count, void):
+        self.labels, self.count, self.void = labels, count, void
         self.images = ImageSpec(mean=(0.5,) * 3, std=(0.2,) * 3)
         self.names = [f"{HOSTILE}-{i:02d}" for i in range(count)]
 
@@ -49,7 +49,7 @@ class Scenes:
         for _ in range(5):
             top, left = rng.integers(36), rng.integers(50)
             mask[top : top + 12, left : left + 14] = rng.integers(self.labels.num_classes)
-        mask[:, :3] = 255
+        mask[:, : 56 if self.void else 3] = 255
         return Sample(
             image=tv_tensors.Image(
                 torch.from_numpy(rng.integers(0, 256, (3, 40, 56), dtype=np.uint8))
@@ -60,11 +60,11 @@ class Scenes:
         )
 
 
-def explanation(*, names, images, path, temperatures=(1.0, 1.4)) -> str:
+def explanation(*, names, images, path, temperatures=(1.0, 1.4), void=False) -> str:
     """The page of an untrained attention U-Net."""
     torch.manual_seed(0)
     labels = LabelMap(names=names, values={i: i for i in range(len(names))})
-    data = Scenes(labels, images)
+    data = Scenes(labels, images, void)
     network = UNet(in_channels=3, out_channels=labels.num_logits, widths=(4, 8, 8), attention=True)
     model = Segmenter(network=network, images=data.images)
     bundle = Bundle(model=model, labels=labels, network={}, info={})
@@ -131,6 +131,7 @@ def pages(tmp_path_factory):
     made = {
         "classes": explanation(names=("sky", HOSTILE, "a $long$ name " * 6), images=8, path=root),
         "one": explanation(names=("background", "crack"), images=1, path=root),
+        "void": explanation(names=("sky", "road", "tree"), images=1, path=root, void=True),
     }
     for name, page in made.items():
         (root / f"{name}.html").write_text(page, encoding="utf-8")
@@ -141,7 +142,7 @@ def errors(driver):
     return [entry["message"] for entry in driver.get_log("browser")]
 
 
-@pytest.mark.parametrize("name", ["classes", "one"])
+@pytest.mark.parametrize("name", ["classes", "one", "void"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_wide_and_narrow_and_runs_nothing_foreign(pages, browser, name, width):
     look_as(browser, width=width, scheme="dark" if width == 390 else "light")

@@ -156,6 +156,8 @@ def _notes(
 ) -> list[str]:
     whole = len(opened.parts[part])
     notes = []
+    if not opened.run.finished:
+        notes.append("The training has not come to its end: these are the best weights so far.")
     if seed is not None:
         notes.append(
             f"{images} of {whole} images of the {part} part, chosen by the seed {seed}: other "
