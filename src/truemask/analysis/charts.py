@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -248,3 +249,9 @@ def grid_chart(
         for name, row in zip(rows, values, strict=True)
     )
     return chart(draw, said=f"{said}: {words}", height=1.2 + 0.75 * len(rows))
+
+
+def wrapped(text: str, width: int = 40) -> str:
+    """On two lines at most, as Matplotlib takes it: "$" begins a formula, "_" hides a name."""
+    lines = textwrap.wrap(text.lstrip("_"), width, max_lines=2, placeholder=" …")
+    return "\n".join(lines).replace("$", r"\$")

@@ -1,6 +1,5 @@
 """The charts of a comparison: scores, classes, images, grid, settings, curves."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from truemask.analysis.charts import Chart, Line, chart, draw_lines, grid_chart
+from truemask.analysis.charts import Chart, Line, chart, draw_lines, grid_chart, wrapped
 from truemask.analysis.comparison import SAID, Comparison, Group
+from truemask.analysis.comparison_details import (
+    class_chart,
+    class_text,
+    image_chart,
+    image_text,
+)
 from truemask.analysis.quantities import column
 from truemask.analysis.run_settings import shown
 from truemask.report import formats
@@ -20,10 +25,6 @@ _MOST_GROUPS = 24
 _MOST_COLOURS = 6
 """Groups whose curves have a colour and a name."""
 _MOST_PANELS = 4
-_MOST_CLASSES = 40
-"""Classes in the picture of these."""
-_MANY_DOTS = 400
-"""Dots from which on they are drawn as pixels, not each as a shape of its own."""
 _FEWEST_VALUES = 4
 """Different numbers of a setting before its scores are drawn against it."""
 _DASHES = ("-", "--", "-.", ":", "-", "--")
@@ -39,8 +40,8 @@ def comparison_charts(comparison: Comparison) -> list[tuple[str, str, Chart]]:
     """
     drawn = (
         ("Scores", _scores_text(comparison), _scores(comparison)),
-        ("Classes", _class_text(comparison), _class_chart(comparison)),
-        ("Images", _image_text(comparison), _image_chart(comparison)),
+        ("Classes", class_text(comparison), class_chart(comparison)),
+        ("Images", image_text(comparison), image_chart(comparison)),
         ("Grid", "Mean validation score of each combination.", _grid(comparison)),
         (
             "Settings",
@@ -102,12 +103,6 @@ def _dots(
         scores = [score for run in runs if (score := run.scores[part]) is not None]
         axes.plot(scores, [place] * len(scores), "|", color=color, markersize=9)
     axes.plot([mean], [place], "o", color=color, markersize=5)
-
-
-def wrapped(text: str, width: int = 40) -> str:
-    """On two lines at most, as Matplotlib takes it: "$" begins a formula, "_" hides a name."""
-    lines = textwrap.wrap(text.lstrip("_"), width, max_lines=2, placeholder=" …")
-    return "\n".join(lines).replace("$", r"\$")
 
 
 def _curves_text(comparison: Comparison) -> str:
@@ -233,101 +228,3 @@ def _pairs(groups: Sequence[Group], key: str) -> list[tuple[float, float]]:
         if isinstance(number, int | float) and formats.is_number(number) and score is not None:
             pairs.append((float(number), score))
     return pairs
-
-
-def _class_text(comparison: Comparison) -> str:
-    text = (
-        "IoU of each class, and how much better it is than the best group's, with its 95 % "
-        "interval: right of 0 is better."
-    )
-    if comparison.detailed and len(_classes(comparison)) > _MOST_CLASSES:
-        text += f" The first {_MOST_CLASSES} classes."
-    return text
-
-
-def _classes(comparison: Comparison) -> list[str]:
-    details = comparison.groups[0].details
-    return [] if details is None else list(details.classes)
-
-
-def _class_chart(comparison: Comparison) -> Chart | None:
-    """Bars of each class's IoU, and beside them the differences to the best with their whiskers."""
-    names = _classes(comparison)[:_MOST_CLASSES]
-    groups = comparison.detailed
-    if len(groups) < 2 or not names:
-        return None
-    tables = [group.details.classes for group in groups if group.details is not None]
-    thickness = 0.8 / len(groups)
-
-    def draw(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2, sharey=True)
-        for k, (group, classes) in enumerate(zip(groups, tables, strict=True)):
-            places = [i + (k - (len(groups) - 1) / 2) * thickness for i in range(len(names))]
-            values = [classes[name].value or 0.0 for name in names]
-            left.barh(places, values, thickness * 0.9, color=f"C{k}", label=wrapped(group.name))
-            for place, name in zip(places, names, strict=True):
-                gap = classes[name].difference
-                if gap is None:
-                    continue
-                right.plot([gap.value], [place], "o", color=f"C{k}", markersize=4)
-                if gap.interval is not None:
-                    right.hlines(place, *gap.interval, colors=f"C{k}", linewidth=1.6)
-        right.axvline(0, color="#8a94a0", linewidth=1, linestyle="-")
-        left.set_yticks(range(len(names)), [wrapped(name, 24) for name in names])
-        left.set_ylim(len(names) - 0.4, -0.6)
-        for axes in (left, right):
-            axes.grid(visible=False, axis="y")
-        left.set_xlabel("IoU")
-        right.set_xlabel("difference to the best")
-        figure.legend(loc="outside lower center", ncols=min(3, len(groups)))
-
-    said = "; ".join(
-        f"{name}: "
-        + ", ".join(
-            f"{group.name} {formats.number(classes[name].value)}"
-            for group, classes in zip(groups, tables, strict=True)
-        )
-        for name in names
-    )
-    height = 1.4 + len(names) * (0.16 + 0.13 * len(groups)) + 0.2 * len(groups) / 3
-    return chart(draw, said=f"IoU of the classes: {said}", width=9.2, height=height)
-
-
-def _image_text(comparison: Comparison) -> str:
-    side = "Below" if comparison.metric == "loss" else "Above"
-    return (
-        f"Left, a dot is an image: its own {SAID[comparison.metric]} with the best and with the "
-        f"second; {side.lower()} the line the second is better. Right, how many images differ by "
-        "how much."
-    )
-
-
-def _image_chart(comparison: Comparison) -> Chart | None:
-    """Each image's score with the best against that with the second, and their differences."""
-    images = comparison.images
-    if images is None or len(images.scores) < 2 or not images.names:
-        return None
-    best, second = images.scores[:2]
-    ends = [min(min(best), min(second)), max(max(best), max(second))]
-    names = [wrapped(group.name, 30) for group in comparison.groups[:2]]
-    gaps = [y - x for x, y in zip(best, second, strict=True)]
-    said = SAID[comparison.metric]
-
-    def draw(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2)
-        left.plot(ends, ends, color="#8a94a0", linewidth=1, linestyle="-")
-        left.plot(
-            best, second, "o", color="C0", markersize=4, alpha=0.6, markeredgewidth=0,
-            rasterized=len(best) > _MANY_DOTS,
-        )  # fmt: skip
-        left.set_xlabel(f"{said}, {names[0]}")
-        left.set_ylabel(f"{said}, {names[1]}")
-        left.set_aspect("equal")
-        right.hist(gaps, bins=min(40, max(5, len(gaps) // 5)), color="C0")
-        right.axvline(0, color="#8a94a0", linewidth=1, linestyle="-")
-        right.set_xlabel(f"difference in {said} (second - best)")
-        right.set_ylabel("images")
-
-    higher = sum(gap > 0 for gap in gaps)
-    words = f"{len(gaps)} images, {higher} of them score higher with {comparison.groups[1].name}"
-    return chart(draw, said=words, width=9.2, height=4.4)
