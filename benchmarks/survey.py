@@ -6,6 +6,7 @@ shares of the parts) and by `survey`, in turn, and holds every number of the two
 Then: what part of it decoding takes, a second survey, and the memory by the number of images.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from truemask.datasets.paired import PairedDataset
 from truemask.datasets.pairing import Pair
 from truemask.labels import LabelMap
 
-DISTINCT, CLASSES = 24, 19
+DISTINCT, CLASSES, TURNS = 24, 19, 5
 SCENES = ("city street", "highway", "residential")
 LABELS = LabelMap(
     names=tuple(f"class {k}" for k in range(CLASSES)),
@@ -158,11 +159,11 @@ def require_equal(found: Survey, known: dict[str, np.ndarray]) -> None:
     assert np.allclose(found.normalisation.std, known["std"], atol=2e-4)
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """That it takes."""
-    start = time.perf_counter()
+def seconds(action: Callable[[], object]) -> tuple[float, float]:
+    """That it takes: by the clock, and of the processors, those of its processes included."""
+    start, before = time.perf_counter(), sum(os.times()[:4])
     action()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, sum(os.times()[:4]) - before
 
 
 def decode(part: PairedDataset) -> None:
@@ -197,24 +198,31 @@ def main() -> None:
         require_equal(survey(parts(folder, DISTINCT), name="x", processes=2), known)
         print("every number of the five loops is that of the survey")
         whole = parts(folder, images)
-        rates: dict[str, list[float]] = {}
-        for _ in range(5):
-            turn = {
-                "loops": DISTINCT / seconds(lambda: loops(folder, DISTINCT)),
-                "1 process": images / 2 / seconds(
-                    lambda: survey(parts(folder, images // 2), name="x", processes=1)
-                ),
-                "all cores": images / seconds(lambda: survey(whole, name="x")),
-                "decoding": DISTINCT / seconds(lambda: decode(dataset(folder, 0, DISTINCT))),
-            }  # fmt: skip
-            for key, rate in turn.items():
-                rates.setdefault(key, []).append(rate)
-        for key, some in rates.items():
-            ratio = statistics.median(a / b for a, b in zip(some, rates["loops"], strict=True))
-            print(f"{key:12} {statistics.median(some):8.1f} pairs/s {ratio:7.2f} x the loops")
+        half = parts(folder, images // 2)
+        actions: dict[str, tuple[int, Callable[[], object]]] = {
+            "loops": (DISTINCT, lambda: loops(folder, DISTINCT)),
+            "1 process": (images // 2, lambda: survey(half, name="x", processes=1)),
+            "all cores": (images, lambda: survey(whole, name="x")),
+            "decoding": (DISTINCT, lambda: decode(dataset(folder, 0, DISTINCT))),
+        }
+        times: dict[str, list[tuple[float, float]]] = {key: [] for key in actions}
+        for _ in range(TURNS):
+            for key, (count, action) in actions.items():
+                clock, processors = seconds(action)
+                times[key].append((clock / count, processors / count))
+        for key, some in times.items():
+            clock, processors = (statistics.median(pair[k] for pair in some) for k in (0, 1))
+            faster, cheaper = (
+                statistics.median(a[k] / b[k] for a, b in zip(times["loops"], some, strict=True))
+                for k in (0, 1)
+            )
+            print(
+                f"{key:10} {1 / clock:8.1f} pairs/s {faster:7.2f} x the loops   "
+                f"{processors * 1e3:7.2f} ms of a processor {cheaper:7.2f} x"
+            )
         cache = CountsCache(folder / "kept")
-        first = seconds(lambda: survey(whole, name="x", cache=cache))
-        again = seconds(lambda: survey(whole, name="x", cache=cache))
+        first, _ = seconds(lambda: survey(whole, name="x", cache=cache))
+        again, _ = seconds(lambda: survey(whole, name="x", cache=cache))
         print(f"with a cache: {first:.2f} s, then {again:.2f} s for {images} images")
         for count in (100, 200, 400, 800):
             print(f"{count} images: {peak(folder, count):.0f} MB")

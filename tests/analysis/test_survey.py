@@ -11,12 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from truemask.analysis.survey import survey
 from truemask.analysis.survey_cache import NAME, CountsCache
 from truemask.analysis.survey_result import Survey
 from truemask.cli import main
+from truemask.datasets.bsds500 import bsds500
 from truemask.datasets.folder import folder
 from truemask.errors import UsageError
 
@@ -266,6 +268,29 @@ PairedDataset.__getitem__ = lambda self, index: (time.sleep(0.03), read(self, in
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def test_several_annotators_are_counted_as_one_or_as_each(tmp_path):
+    random = np.random.default_rng(0)
+    drawn = random.integers(0, 2, (5, 2, 21, 30)) * random.integers(0, 2, (5, 2, 21, 30))
+    for part in ("train", "val"):
+        (tmp_path / "images" / part).mkdir(parents=True)
+        (tmp_path / "groundTruth" / part).mkdir(parents=True)
+    for index, (one, other) in enumerate(drawn):
+        part, name = ("train", "val")[index > 2], str(index)
+        pixels = random.integers(0, 256, (21, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / part / f"{name}.jpg")
+        cells = np.empty((1, 2), object)
+        for place, lines in enumerate((one, other)):
+            cells[0, place] = {"Boundaries": lines.astype(np.uint8)}
+        scipy.io.savemat(tmp_path / "groundTruth" / part / f"{name}.mat", {"groundTruth": cells})
+    both = survey(bsds500(tmp_path, agreement=1.0), name="x", processes=1).total
+    assert both.classes[1].pixels == int((drawn.sum(1) == 2).sum())
+    assert both.ignored == int((drawn.sum(1) == 1).sum())
+    for annotator in (1, 2):
+        alone = survey(bsds500(tmp_path, annotator=annotator), name="x", processes=1).total
+        assert alone.classes[1].pixels == int(drawn[:, annotator - 1].sum())
+        assert alone.ignored == 0
 
 
 @pytest.mark.slow

@@ -92,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(result.to_json())
     else:
+        for note in result.notes:
+            console.print(f"- {note}", highlight=False, markup=False)
         _print(result, out / PAGE)
     failed = _tell_failed(result)
     return 1 if failed else 0
