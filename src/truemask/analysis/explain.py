@@ -85,16 +85,30 @@ def explain(
     evaluation = opened.evaluate(
         part, dataset=dataset, observe=tally, console=console, title="Looking into"
     )
-    notes = [
-        *_notes(opened, part, seed=seed, images=len(dataset), fit=fit),
-        *([] if seed is not None or other_data else _difference(run, part, evaluation)),
-    ]
-    explanation = _explanation(run, part, evaluation, tally, fit=fit, notes=notes)
-    explanation = replace(explanation, of=len(opened.parts[part]), seed=seed)
+    notes = _notes(opened, part, seed=seed, images=len(dataset), fit=fit)
+    if seed is None and not other_data:
+        notes += _difference(run, part, evaluation)
+    explanation = replace(
+        _explanation(run, part, evaluation, tally, fit=fit, notes=notes),
+        of=len(opened.parts[part]),
+        seed=seed,
+    )
     album = _album(opened, part, dataset, evaluation, explanation, show, console)
     course = run.course(most=MOST_FRAMES)
+    explanation = _with_pictures(explanation, run, album, course)
+    page = page_of(
+        explanation, album=album, course=course, labels=evaluation.labels, asked=bool(show)
+    )
+    _write(run, explanation, page)
+    return explanation
+
+
+def _with_pictures(
+    explanation: Explanation, run: Run, album: Album, course: Course | None
+) -> Explanation:
+    """What the pictures tell."""
     gates = album.gates()
-    explanation = replace(
+    return replace(
         explanation,
         notes=[*explanation.notes, *_too_large(album)],
         attention=gates,
@@ -102,16 +116,16 @@ def explain(
         frames=_frames(run, course),
         said=explanation.said | {"attention": words.attention_words(gates)},
     )
-    page = page_of(
-        explanation, album=album, course=course, labels=evaluation.labels, asked=bool(show)
-    )
-    if fit is not None:
-        save_temperature(run.bundle_folder, fit.temperature)
+
+
+def _write(run: Run, explanation: Explanation, page: str) -> None:
+    """Keep the temperature, where one was fitted, and what was found."""
+    if explanation.fit is not None:
+        save_temperature(run.bundle_folder, explanation.fit.temperature)
     write_json(run.explanation_path.with_suffix(".json"), explanation.to_json())
     write_text(run.explanation_path, page)
     if run.report_path.exists():
         render_report(run)  # which then has a link to the page
-    return explanation
 
 
 def _check_shown(show: Sequence[str], dataset: SegmentationDataset, *, gates: bool) -> None:
