@@ -20,6 +20,7 @@ from truemask.analysis.survey_result import Survey
 from truemask.cli import main
 from truemask.datasets.bsds500 import bsds500
 from truemask.datasets.folder import folder
+from truemask.datasets.paired import PairedDataset
 from truemask.errors import UsageError
 
 CLASSES = ["sky", "road", "car"]
@@ -268,6 +269,28 @@ PairedDataset.__getitem__ = lambda self, index: (time.sleep(0.03), read(self, in
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def test_a_process_that_dies_is_told(tmp_path, capsys, monkeypatch):
+    root = write_folder(tmp_path / "data")
+    monkeypatch.setattr(PairedDataset, "measured", lambda self, index: os._exit(9))
+    out = tmp_path / "out"
+    assert main(["survey", str(root), "--workers", "2", "--out", str(out)]) == 1
+    assert "a counting process was killed" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workers", "0"], "--workers is 0"),
+        (["--workers", "2", "--ray"], "leave it out beside --ray"),
+        (["--out", "/proc/none"], "cannot write /proc/none"),
+    ],
+)
+def test_wrong_options_are_told_before_anything_is_read(tmp_path, capsys, words, said):
+    assert main(["survey", str(tmp_path), *words]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_several_annotators_are_counted_as_one_or_as_each(tmp_path):

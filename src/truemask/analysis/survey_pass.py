@@ -17,7 +17,7 @@ from truemask.analysis.survey_cache import CountsCache, key_of
 from truemask.analysis.survey_counts import Counts
 from truemask.data.views import attributes, fingerprint, measured
 from truemask.datasets.sample import SegmentationDataset
-from truemask.errors import UsageError
+from truemask.errors import JobFailed, UsageError
 
 BLOCK = 16
 """Samples of a block: enough that sending counts costs little, few enough to show progress."""
@@ -175,6 +175,9 @@ def count_blocks(source: Source, *, processes: int | None = None) -> Iterator[Co
     Args:
         source: the parts.
         processes: how many count; None for one a core, fewer where there is little to count.
+
+    Raises:
+        JobFailed: a process was killed.
     """
     blocks = source.blocks()
     chosen = _processes(len(source)) if processes is None else processes
@@ -193,7 +196,15 @@ def count_blocks(source: Source, *, processes: int | None = None) -> Iterator[Co
             in_order=False,
         )
         found = iter(loader)
-    yield from found
+    try:
+        yield from found
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise JobFailed(
+            "a counting process was killed, as the system does where memory runs out: take fewer "
+            "by --workers; what is counted already is known the next time"
+        ) from error
 
 
 def _processes(samples: int) -> int:

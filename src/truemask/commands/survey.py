@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from truemask.commands.output import print_json
 from truemask.commands.words import folder_and_overrides
@@ -41,17 +42,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Survey, print, and give the exit code: 1 where an image cannot be used."""
-    from dataclasses import replace
-
-    from rich.progress import Progress
-
-    from truemask.analysis.survey import PAGE, require_ours, save_survey, survey
-    from truemask.analysis.survey_cache import CountsCache
-    from truemask.analysis.survey_page import write_page
-    from truemask.analysis.survey_pictures import read_pictures
+    from truemask.analysis.survey import require_ours
     from truemask.compose import compose_config
-    from truemask.training.opening import open_parts
-    from truemask.training.settings import DataSettings
+    from truemask.files import make_folder
 
     folder, overrides = folder_and_overrides(options.words)
     if folder is None and not overrides:
@@ -64,6 +57,26 @@ def run(options: argparse.Namespace) -> int:
     name = str(config["name"])
     out = options.out or Path("surveys") / name
     require_ours(out)
+    make_folder(out)  # whoever waits an hour shall not hear then that it cannot be written
+    try:
+        return _survey(options, config, name, out)
+    finally:
+        with suppress(OSError):
+            out.rmdir()  # where nothing was written into it
+
+
+def _survey(options: argparse.Namespace, config: dict[str, Any], name: str, out: Path) -> int:
+    from dataclasses import replace
+
+    from rich.progress import Progress
+
+    from truemask.analysis.survey import PAGE, save_survey, survey
+    from truemask.analysis.survey_cache import CountsCache
+    from truemask.analysis.survey_page import write_page
+    from truemask.analysis.survey_pictures import read_pictures
+    from truemask.training.opening import open_parts
+    from truemask.training.settings import DataSettings
+
     # Images are surveyed at their own size, whatever a training makes of them.
     data = replace(DataSettings(**config["data"]), resize=None, evaluation_size="native")
     console = options.console
@@ -103,9 +116,7 @@ def _on_ray(options: argparse.Namespace, out: Path) -> "Counting":
     from functools import partial
 
     from truemask.analysis.survey_distributed import count_on_ray
-    from truemask.files import make_folder
 
-    make_folder(out)
     return partial(count_on_ray, out=out, address=options.ray, console=options.console)
 
 
