@@ -56,6 +56,7 @@ def page_of(
     accuracy = explanation.scores.pixel_accuracy
     context = {
         "found": explanation,
+        "labels": labels,
         "name": run.resolve().parent.name,
         "started": run.resolve().name.replace("_", " "),
         "report": (run / "report.html").exists(),
