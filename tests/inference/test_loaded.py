@@ -1,0 +1,92 @@
+"""`truemask.load(RUN).predict(image)`: the masks of the command line, of whatever holds an image."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import truemask
+from truemask.bundle import load_bundle, save_bundle
+from truemask.errors import UsageError
+from truemask.images import ImageSpec
+from truemask.inference.predict import predict
+from truemask.labels import LabelMap
+from truemask.models.segmenter import Segmenter
+from truemask.models.unet import UNet
+
+NETWORK = {"in_channels": 3, "out_channels": 3, "widths": [4, 6]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("bundle") / "model"
+    labels = LabelMap(names=("road", "<b>sky</b>", "car"), values={0: 0, 1: 1, 2: 2})
+    spec = ImageSpec(mean=(0.5,), std=(0.25,))
+    save_bundle(
+        folder,
+        model=Segmenter(network=UNet(**NETWORK), images=spec),
+        network={"_target_": "truemask.models.unet.UNet", **NETWORK},
+        labels=labels,
+        info={},
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 52, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("photos") / "a.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_every_way_to_give_an_image_gives_the_mask_of_the_command_line(folder, photo, tmp_path):
+    predict(load_bundle(folder), [photo], tmp_path)
+    expected = np.asarray(Image.open(tmp_path / "a.png"))
+    model = truemask.load(folder)
+    array = np.asarray(Image.open(photo))
+    tensor = torch.tensor(array).permute(2, 0, 1)
+    for image in (photo, str(photo), Image.open(photo), array, array[:, ::1], tensor):
+        assert (model.predict(image).ids == expected).all()
+    found = model.predict(photo, probabilities=True)
+    assert found.probabilities.shape == (3, 37, 52)
+    assert found.shares == {n: (expected == i).mean() for i, n in enumerate(model.labels.names)}
+    assert (found.mask("car") == (expected == 2)).all()
+    found.save(tmp_path / "saved.png")
+    assert (np.asarray(Image.open(tmp_path / "saved.png")) == expected).all()
+
+
+def test_a_turned_photo_is_turned(folder, photo, tmp_path):
+    picture, turned = Image.open(photo), tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(turned, exif=exif, quality=100)
+    model = truemask.load(folder)
+    assert model.predict(turned).ids.shape == (52, 37)
+    assert (model.predict(Image.open(turned)).ids == model.predict(turned).ids).all()
+
+
+def test_a_result_shows_itself_and_names_are_escaped(folder, photo):
+    found = truemask.load(folder).predict(photo)
+    page = found._repr_html_()
+    assert page.count("<img") == 3
+    assert "<b>sky</b>" not in page
+    assert "http" not in page
+    assert len(repr(found)) < 10_000
+
+
+def test_what_is_no_image_of_this_model_is_one_line(folder):
+    model = truemask.load(folder)
+    with pytest.raises(UsageError, match="takes images of dtype uint8"):
+        model.predict(np.zeros((8, 8, 3), dtype=np.float32))
+    with pytest.raises(UsageError, match=r"shape \(B, 3, H, W\)"):
+        model.predict(np.zeros((8, 8), dtype=np.uint8))
+    with pytest.raises(UsageError, match="not of shape"):
+        model.predict(np.zeros((1, 8, 8, 3), dtype=np.uint8))
+    with pytest.raises(UsageError, match="there is no class 'cat'"):
+        model.predict(np.zeros((8, 8, 3), dtype=np.uint8)).mask("cat")
+    with pytest.raises(AttributeError):
+        truemask.nothing  # noqa: B018
