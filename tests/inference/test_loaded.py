@@ -1,4 +1,4 @@
-"""`truemask.load(RUN).predict(image)`: the masks of the command line, of whatever holds an image."""
+"""`truemask.load(RUN).predict(image)`: the masks of the command line, of any kind of image."""
 
 from pathlib import Path
 
