@@ -91,6 +91,12 @@ def require_ours(out: Path) -> None:
         )
 
 
+def survey_text(result: Survey) -> str:
+    """The result as JSON in one line: with a line for each cell of each heatmap none could read."""
+    plain = result.to_json()
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def save_survey(result: Survey, out: Path) -> None:
     """Write the result into a folder, which is made where it is missing.
 
@@ -98,7 +104,4 @@ def save_survey(result: Survey, out: Path) -> None:
         UsageError: it cannot be written.
     """
     make_folder(out)
-    # In one line: with one for each cell of each heatmap nobody could read it either.
-    write_text(
-        out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    write_text(out / RESULT, survey_text(result) + "\n")

@@ -25,7 +25,8 @@ from truemask.report.pages import render_page
 from truemask.report.pictures import Picture
 
 _MOST_BARS = 10
-_MOST_VALUES = 12
+_MOST_VALUES = 24
+_MOST_PAIRED = 48
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def write_page(survey: Survey, shown: Pictures, *, path: Path) -> None:
         UsageError: it cannot be written.
     """
     total = survey.total
+    paired = _in_most_images(survey)
     context = {
         "survey": survey,
         "colors": [f"rgb({r} {g} {b})" for r, g, b in survey.colors],
@@ -79,8 +81,9 @@ def write_page(survey: Survey, shown: Pictures, *, path: Path) -> None:
         "bins": _bins(total),
         "region_sizes": _region_sizes(total),
         "heatmaps": _heatmaps(survey),
-        "together": _together(survey),
-        "size_of_table": _table_size(len(survey.classes)),
+        "paired": paired,
+        "together": _together(survey, paired),
+        "size_of_table": _table_size(len(paired)),
         "parts_chart": _parts_chart(survey),
         "differences": [(found, _verdict(found)) for found in survey.differences],
         "attributes": {
@@ -171,14 +174,23 @@ def _aspect(width: int, height: int) -> float:
     return min(3.0, max(1 / 3, width / height))
 
 
-def _together(survey: Survey) -> list[list[Tile]]:
+def _in_most_images(survey: Survey) -> list[int]:
+    """The classes of the table of pairs, which would be too large of hundreds of classes."""
+    classes = survey.total.classes
+    order = sorted(range(len(classes)), key=lambda k: -classes[k].images)
+    return sorted(order[:_MOST_PAIRED])
+
+
+def _together(survey: Survey, chosen: Sequence[int]) -> list[list[Tile]]:
     """Of the images with the class of the row, the share with that of the column."""
     rows = []
-    for i, one in enumerate(survey.classes):
+    for i in chosen:
+        one = survey.classes[i]
         counts = survey.total.co_occurrence[i]
         holding = counts[i]
         tiles = []
-        for j, other in enumerate(survey.classes):
+        for j in chosen:
+            other = survey.classes[j]
             share = counts[j] / holding if holding else 0.0
             said = (
                 f"{counts[j]:,} images hold {one}"

@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truemask.commands.output import print_json
 from truemask.commands.words import folder_and_overrides
 from truemask.errors import UsageError, counted
 
@@ -70,7 +69,7 @@ def _survey(options: argparse.Namespace, config: dict[str, Any], name: str, out:
 
     from rich.progress import Progress
 
-    from truemask.analysis.survey import PAGE, save_survey, survey
+    from truemask.analysis.survey import PAGE, save_survey, survey, survey_text
     from truemask.analysis.survey_cache import CountsCache
     from truemask.analysis.survey_page import write_page
     from truemask.analysis.survey_pictures import read_pictures
@@ -103,7 +102,7 @@ def _survey(options: argparse.Namespace, config: dict[str, Any], name: str, out:
         save_survey(result, out)
         write_page(result, read_pictures(parts, result), path=out / PAGE)
     if options.json:
-        print_json(result.to_json())
+        print(survey_text(result))
     else:
         for note in result.notes:
             console.print(f"- {note}", highlight=False, markup=False)
