@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.audit.injection import KINDS, Mask, inject
 from truemask.analysis.audit_calibration import Calibration, class_logits, draw, fit
@@ -31,8 +32,11 @@ TEMPERATURES = (0.05, 0.1, 0.5, 1.0)
 """Of cleanlab's softmin; 0.1 is its default."""
 
 PIXEL_ISSUES = "num_pixel_issues"
-_ISSUE_SIDE = 128
+_ISSUE_SIDE = 96
 """For `num_pixel_issues`, which looks at all images at once, they are brought to this size."""
+
+LARGEST = 100_000
+"""Pixels; larger images are halved for both methods, to have time for several seeds."""
 
 OVERLAP = 0.5
 """Intersection over union from which on a region counts as found."""
@@ -79,6 +83,7 @@ class Predictions:
         self.cache = cache
         bundle = run.load_bundle()
         self.labels: LabelMap = bundle.labels
+        self.step = 1
         part = folder(data)["test"]
         cache.mkdir(parents=True, exist_ok=True)
         self.masks: list[Mask] = []
@@ -93,13 +98,18 @@ class Predictions:
         else:
             evaluate(bundle.model, part, labels=self.labels, observe=keep)
             (cache / "done").touch()
+        if self.masks[0].size > LARGEST:
+            self.step = 2
+            self.masks = [np.ascontiguousarray(mask[1::2, 1::2]) for mask in self.masks]
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def logits(self, index: int) -> Tensor:
-        """Of one image, (L, H, W)."""
-        return torch.from_numpy(np.load(self.cache / f"{index}.npy").astype(np.float32))
+        """Of one image, (L, H, W), at the size of its mask."""
+        logits = torch.from_numpy(np.load(self.cache / f"{index}.npy").astype(np.float32))
+        height, width = self.masks[index].shape
+        return functional.avg_pool2d(logits, self.step)[:, :height, :width]
 
     def probabilities(self, index: int) -> np.ndarray:
         """Of one image as the model gives them, (K, H, W)."""
