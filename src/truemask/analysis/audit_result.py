@@ -70,7 +70,7 @@ class AuditedImage:
         name: of the sample.
         score: the largest of `scores`.
         flagged: whether the score reaches the threshold.
-        kind: what `score` is of.
+        kind: what it looks like most.
         reason: that in a sentence.
         scores: for each kind how unusual its evidence is among all images of the audit: 0 is the
             median, 1 a robust standard deviation above it.
@@ -196,7 +196,7 @@ def _image(one: Ranked, place: int, labels: LabelMap, threshold: float) -> Audit
         for region, score in one.regions
         if score >= LISTED
     ]
-    if flagged and one.kind in ("mask", "moved"):
+    if one.kind in ("mask", "moved") and one.scores[one.kind] >= threshold:
         regions.insert(0, _whole(one))
     return AuditedImage(
         rank=place,
@@ -235,7 +235,7 @@ def _whole(one: Ranked) -> AuditedRegion:
     """All of a mask that lies off or belongs to another image: no region of it is right."""
     evidence = one.evidence
     return AuditedRegion(
-        score=one.score,
+        score=one.scores[one.kind],
         flagged=True,
         kind=one.kind,
         label="",
