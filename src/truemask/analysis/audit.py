@@ -20,7 +20,7 @@ from truemask.analysis.audit_result import AuditResult, audited
 from truemask.data.randomness import epoch_order
 from truemask.data.views import View
 from truemask.datasets.sample import SegmentationDataset
-from truemask.errors import UsageError
+from truemask.errors import UsageError, counted
 from truemask.evaluation import Observer, Seen
 from truemask.files import make_folder
 from truemask.labels import LabelMap
@@ -123,6 +123,11 @@ def audit(
             found, empty = _look(source, part, data, calibrations[source.title], keep, console)
             evidence += found
             void += empty
+    if void:
+        notes.append(
+            f"{counted(len(void), 'image')} without a labelled pixel "
+            f"{'was' if len(void) == 1 else 'were'} passed over."
+        )
     ranked = rank(evidence)
     result = audited(
         ranked,
