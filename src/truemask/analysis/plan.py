@@ -41,7 +41,7 @@ EPOCHS = 100
 _STRIDE = 32
 """Of the U-Net with five levels at half resolution, which the rules begin with."""
 
-_SPECIFIC = ("dataset", "split", "labels", "subset")
+_SPECIFIC = ("dataset", "split", "labels", "subset", "exclude", "ignore_regions")
 """Settings of `data` that say what the data is; a plan takes them as they are."""
 
 
