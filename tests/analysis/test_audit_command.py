@@ -58,6 +58,9 @@ def test_wrong_options_are_one_line_each(run, tmp_path: Path, capsys) -> None:
         (["--split", "x"], "--split is 'x'"),
         (["--folds", "1"], "--folds is 1"),
         (["--threshold", "0"], "--threshold is 0"),
+        (["--folds", "2", "data.num_workers=0"], "leave 'data.num_workers=0' out"),
+        (["trainer.threads=1"], "'trainer.threads=1' changes nothing here"),
+        (["data.dataset.root=/nowhere"], "/nowhere"),
         (["--folds", "2", "--split", "validation"], "--folds is for the training part"),
     ):
         assert main(["audit", str(run.path), "--out", str(tmp_path), *words]) == 2

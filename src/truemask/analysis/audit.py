@@ -62,8 +62,10 @@ class Audited:
 
 
 def audit(
-    path: Path,
+    run: Run,
     *,
+    config: Mapping[str, Any],
+    other_data: bool = False,
     out: Path,
     split: str | None,
     folds: int | None,
@@ -74,7 +76,9 @@ def audit(
     """Audit the labels of a run's data.
 
     Args:
-        path: the run.
+        run: the run.
+        config: its configuration, with changes.
+        other_data: whether these name other data than the run's.
         out: the audit's folder.
         split: the one part to audit; `None` for all that the weights were not trained on, and with
             `folds` the training part too.
@@ -87,8 +91,7 @@ def audit(
         UsageError: the run, its data or an option cannot be used.
         JobFailed: the training of a fold was stopped.
     """
-    run = Run.open(path)
-    opened = open_run(run, config=run.config, allow=allow, console=console)
+    opened = open_run(run, config=config, other_data=other_data, allow=allow, console=console)
     wanted = _wanted(opened, split, folds)
     make_folder(out)
     notes: list[str] = []

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed
+from truemask.commands.words import ALLOW, allowed, evaluation_config
 from truemask.errors import UsageError
 from truemask.tables import print_audit
 
@@ -36,12 +36,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/audit")
     command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
+    command.add_argument("words", nargs="*", default=[], metavar="key=value")
 
 
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
     from truemask.analysis.audit import audit
     from truemask.analysis.audit_page import write_page
+    from truemask.runs import Run
 
     if options.split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split is {options.split!r}: give train, validation or test")
@@ -49,9 +51,17 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--folds is {options.folds}: give 2 or more")
     if not options.threshold > 0:
         raise UsageError(f"--threshold is {options.threshold:g}: give a score above 0, such as 3.5")
+    run = Run.open(options.path)
+    config, other_data = evaluation_config(run, options.words, command="audit")
+    if options.folds is not None and options.words:
+        raise UsageError(
+            f"--folds trains as the run did, on its own data: leave {options.words[0]!r} out"
+        )
     out = options.path / "audit" if options.out is None else options.out
     done = audit(
-        options.path,
+        run,
+        config=config,
+        other_data=other_data,
         out=out,
         split=options.split,
         folds=options.folds,
