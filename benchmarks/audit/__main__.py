@@ -118,11 +118,15 @@ def _means(results: dict[str, dict[str, Any]]) -> list[str]:
             if kind in (None, cell["kind"])
         ]
         found = [np.mean([cell["methods"][m][1] for cell in cells]) for m in methods]
+        # The first seed of each dataset together, the second, and so on: they may have others.
         by_seed: dict[int, list[float]] = {}
-        for cell in cells:
-            by_seed.setdefault(cell["seed"], []).append(
-                cell["methods"]["audit"][1] - cell["methods"][DEFAULT][1]
-            )
+        for result in results.values():
+            seeds = sorted({cell["seed"] for cell in result["cells"]})
+            for cell in result["cells"]:
+                if kind in (None, cell["kind"]):
+                    by_seed.setdefault(seeds.index(cell["seed"]), []).append(
+                        cell["methods"]["audit"][1] - cell["methods"][DEFAULT][1]
+                    )
         means = np.array([np.mean(values) for values in by_seed.values()])
         low, high = _interval(means)
         regions = [cell["regions"] for cell in cells if cell["regions"] is not None]
