@@ -183,8 +183,10 @@ def test_the_receptive_field_is_what_a_gradient_reaches(levels: int, downscale: 
 
 def test_the_levels_follow_the_structures_and_the_crop() -> None:
     assert len(chosen(STREET)["model.widths"]) == 5
-    fine = replace(STREET, classes=classes(a=12, b=14, c=2))
+    small = replace(STREET, height=80, width=80, smallest=(80, 80))
+    fine = replace(small, classes=classes(a=12, b=14, c=2))
     assert len(chosen(fine)["model.widths"]) == 3
+    assert len(chosen(replace(small, classes=classes(a=50, b=14)))["model.widths"]) == 4
     tiny = replace(STREET, height=32, width=32, smallest=(32, 32))
     assert len(chosen(tiny)["model.widths"]) == 3
 

@@ -169,7 +169,9 @@ def receptive_field(levels: int, downscale: int) -> int:
 
 def level_count(facts: Facts, crop: Sequence[int], *, downscale: int) -> tuple[int, str]:
     """Levels of the U-Net, and why."""
-    needed = 3 * facts.thickest
+    # The structures, and the scene that they are in: on the miniature of BDD100K four levels, which
+    # saw 192 of 320 pixels, reached 0.159 where five reached 0.193.
+    needed = max(3 * facts.thickest, *crop)
     levels = 3
     while levels < 5 and receptive_field(levels, downscale) < needed:
         levels += 1
@@ -177,7 +179,8 @@ def level_count(facts: Facts, crop: Sequence[int], *, downscale: int) -> tuple[i
         levels -= 1
     field = receptive_field(levels, downscale)
     reason = (
-        f"{levels} levels see {field} pixels; the widest class is {facts.thickest:.0f} pixels wide"
+        f"{levels} levels see {field} pixels; the widest class is {facts.thickest:.0f} pixels "
+        f"wide, what is trained on {max(crop)}"
     )
     return levels, reason
 
