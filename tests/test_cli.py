@@ -217,6 +217,7 @@ def test_boundaries_and_edges_are_scored_and_saved_where_they_are_asked_for(
     assert main(["evaluate", str(run), "--boundaries"]) == 0
     assert "0.0075 of the diagonal" in capsys.readouterr().out
     assert "tolerance is" in fails("evaluate", str(run), "--boundaries", "3")
+    assert "below 0.25" in fails("evaluate", str(run), "--boundaries", "0.3")
 
 
 def test_a_part_that_does_not_exist(fails, run: Path) -> None:

@@ -30,6 +30,7 @@ import csv
 import io
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -267,6 +268,8 @@ class Run:
         """Take back what the end of a training left; nothing happens where it has not ended."""
         for name in ("results.json", "report.html", "explanation.json", "explanation.html"):
             (self.path / name).unlink(missing_ok=True)
+        for path in self.path.glob("explanation-on-*"):
+            path.unlink(missing_ok=True)
 
     @property
     def per_image_path(self) -> Path:
@@ -328,6 +331,12 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def on_other_data(config: Mapping[str, Any]) -> str:
+    """What the name of a file ends in that is of other data than the run's, by their folder."""
+    root = Path(str(config["data"]["dataset"].get("root", "other-data")))
+    return "-on-" + re.sub(r"[^A-Za-z0-9_-]", "_", root.resolve().name)
 
 
 def is_run(path: Path) -> bool:

@@ -17,6 +17,7 @@ from truemask.analysis import comparison_charts
 from truemask.analysis.compare import compare
 from truemask.analysis.comparison import Comparison
 from truemask.analysis.run_settings import short
+from truemask.cli import main
 from truemask.compose import compose_config
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
@@ -477,6 +478,32 @@ def test_a_comparison_overwrites_no_other(
     pages = {compare(paths).page for _ in range(2)}
     assert len(pages) == 2
     assert all(Path(page).is_file() for page in pages)
+
+
+def test_what_no_comparison_made_is_not_overwritten(
+    make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(make(validation=evaluation(0.8))), str(make(validation=evaluation(0.7)))]
+    out = tmp_path / "mine"
+    out.mkdir()
+    for name, text in (("comparison.html", "my page"), ("comparison.json", '{"mine": 1}')):
+        (out / name).write_text(text)
+        assert main(["compare", *paths, "--out", str(out)]) == 2
+        assert f"{name} is in the way" in capsys.readouterr().err
+        assert (out / name).read_text() == text
+        (out / name).unlink()
+    for _ in range(2):
+        assert main(["compare", *paths, "--out", str(out)]) == 0
+
+
+def test_a_test_part_that_only_some_runs_have(make, page, tmp_path: Path) -> None:
+    one = make("optimizer.lr=0.1", validation=evaluation(0.9), test=evaluation(0.6, seed=3))
+    two = make("optimizer.lr=0.2", validation=evaluation(0.8))
+    for place, paths in enumerate(([one, two], [two, one])):
+        found = compare(paths, tmp_path / str(place))
+        assert found.judged == "validation"
+        assert "test –" in page(found).source
+        assert "flatters the best" in page(found).texts["table"]
 
 
 # The page

@@ -13,6 +13,7 @@ from PIL import Image
 
 from truemask.analysis import explain as module
 from truemask.analysis.attention import attention_maps
+from truemask.analysis.explain_words import position_words
 from truemask.bundle import load_bundle
 from truemask.cli import main
 from truemask.evaluation import evaluate
@@ -276,6 +277,28 @@ def test_ctrl_c_leaves_all_as_it_was(driving, copied, capsys):
         assert main(["explain", str(run.path), "--calibrate"]) == 1
     assert "Stopped." in capsys.readouterr().err
     assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_other_data_is_said_and_leaves_the_run_s_own_page(cracks, copied, tmp_path):
+    run = copied(cracks)
+    own = explained(run)
+    shutil.copytree(run.config["data"]["dataset"]["root"], tmp_path / "other")
+    other = explained(run, f"data.dataset.root={tmp_path / 'other'}")
+    assert other == own
+    found = json.loads((run.path / "explanation-on-other.json").read_text())
+    assert found["page"] == str(run.path / "explanation-on-other.html")
+    assert Path(found["page"]).is_file()
+    assert found["notes"] == [
+        f"These are images of {tmp_path / 'other'}, not of the run's own data."
+    ]
+    run.discard_results()
+    assert not list(run.path.glob("explanation*"))
+
+
+def test_errors_in_two_cells_of_one_place_are_told_apart():
+    said = position_words([[0.1] * 12] * 7 + [[0.1] * 10 + [0.0, 0.9]])
+    assert said.count("bottom right") == 1
+    assert "also there" in said
 
 
 def test_a_run_without_its_data(driving, copied, capsys):

@@ -28,8 +28,12 @@ class BoundaryWatcher:
     """Counts the boundaries of the classes of each image; see `metrics/boundary.py`."""
 
     def __init__(self, labels: LabelMap, *, tolerance: float) -> None:
-        for multiple in MULTIPLES:
-            check_tolerance(multiple * tolerance)
+        check_tolerance(tolerance)
+        if MULTIPLES[-1] * tolerance >= 1:
+            raise UsageError(
+                f"tolerance is {tolerance}, but must be below {1 / MULTIPLES[-1]:g}, as the curve "
+                f"reaches {MULTIPLES[-1]:g} times as far"
+            )
         self._labels, self._tolerance = labels, tolerance
         self._counts: dict[str, Int64[np.ndarray, "J K 4"]] = {}
 

@@ -35,7 +35,11 @@ from truemask.analysis.differences import holm, no_difference, seeds_difference
 from truemask.analysis.matching import training_facts
 from truemask.analysis.run_settings import MOST_NAMED, REPEATS, short
 from truemask.analysis.verdict import headline
-from truemask.files import make_dated_folder, make_folder, write_json
+from truemask.errors import UsageError
+from truemask.files import make_dated_folder, make_folder, read_json, write_json
+
+RESULT = "comparison.json"
+PAGE = "comparison.html"
 
 DETAILED = 6
 """Groups of which it is told in which classes, subgroups and images they are better."""
@@ -102,11 +106,32 @@ def compare(
         chosen=chosen,
         notes=said,
         picture_notes=shown.notes,
-        page=str(out / "comparison.html"),
+        page=str(out / PAGE),
     )
-    write_json(out / "comparison.json", comparison.to_json())
-    write_page(comparison, shown, path=out / "comparison.html")
+    write_json(out / RESULT, comparison.to_json())
+    write_page(comparison, shown, path=out / PAGE)
     return comparison
+
+
+def require_ours(out: Path) -> None:
+    """Hold a folder against what a comparison would write into it.
+
+    Raises:
+        UsageError: a file of that name is there, and no comparison made it.
+    """
+    result, page = out / RESULT, out / PAGE
+    in_the_way = page if page.exists() and not result.exists() else None
+    if result.exists():
+        try:
+            found = read_json(result)
+        except UsageError:
+            found = None
+        if not isinstance(found, dict) or "runs" not in found:
+            in_the_way = result
+    if in_the_way is not None:
+        raise UsageError(
+            f"{in_the_way} is in the way, and no comparison made it: choose another folder by --out"
+        )
 
 
 def _default_folder(paths: Sequence[Path]) -> Path:

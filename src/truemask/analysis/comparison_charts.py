@@ -66,7 +66,9 @@ def _scores(comparison: Comparison) -> Chart | None:
     """A dot a part, with the whisker of its interval; of several runs the dots of all."""
     groups = comparison.groups[:_MOST_GROUPS]
     parts = [part for part in ("validation", "test") if part in groups[0].means]
-    if len(groups) < 2 or not any(group.means[p] is not None for group in groups for p in parts):
+    if len(groups) < 2 or not any(
+        group.means.get(p) is not None for group in groups for p in parts
+    ):
         return None
 
     def draw(figure: Figure) -> None:
@@ -84,7 +86,7 @@ def _scores(comparison: Comparison) -> Chart | None:
 
     said = "; ".join(
         f"{group.name}: "
-        + ", ".join(f"{part} {formats.number(group.means[part])}" for part in parts)
+        + ", ".join(f"{part} {formats.number(group.means.get(part))}" for part in parts)
         for group in groups
     )
     return chart(draw, said=f"scores: {said}", height=1.1 + 0.42 * len(groups))
@@ -93,7 +95,7 @@ def _scores(comparison: Comparison) -> Chart | None:
 def _dots(
     axes: Axes, comparison: Comparison, group: Group, part: str, place: float, color: str
 ) -> None:
-    mean = group.means[part]
+    mean = group.means.get(part)
     if mean is None:
         return
     runs = [comparison.runs[i] for i in group.runs]

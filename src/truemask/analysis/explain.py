@@ -3,12 +3,15 @@
     RUN/explanation.json   the result
     RUN/explanation.html   the page
 
+Of other data than the run's own they are called `explanation-on-NAME`, by its folder.
+
 One pass over a part counts everything, by the very function that gives the scores of the run; the
 few images that are shown go through the model a second time.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +33,7 @@ from truemask.metrics.calibration import fit_temperature
 from truemask.per_image import Evaluation
 from truemask.report.pages import render_report
 from truemask.run_pictures import Course
-from truemask.runs import Run
+from truemask.runs import Run, on_other_data
 from truemask.training.testing import OpenedRun, open_run
 
 MOST_FRAMES = 16
@@ -85,12 +88,18 @@ def explain(
     evaluation = opened.evaluate(
         part, dataset=dataset, observe=tally, console=console, title="Looking into"
     )
-    notes = _notes(opened, part, seed=seed, images=len(dataset), fit=fit)
+    notes = _notes(opened, part, seed=seed, images=len(dataset), fit=fit, other_data=other_data)
+    path = run.explanation_path
+    if other_data:
+        path = path.with_name(f"{path.stem}{on_other_data(config)}.html")
+        root = config["data"]["dataset"].get("root", "other data")
+        notes.insert(0, f"These are images of {root}, not of the run's own data.")
     if seed is None and not other_data:
         notes += _difference(run, part, evaluation)
     explanation = replace(
         _explanation(run, part, evaluation, tally, fit=fit, notes=notes),
         of=len(opened.parts[part]),
+        page=str(path),
         seed=seed,
     )
     album = _album(opened, part, dataset, evaluation, explanation, show, console)
@@ -99,7 +108,7 @@ def explain(
     page = page_of(
         explanation, album=album, course=course, labels=evaluation.labels, asked=bool(show)
     )
-    _write(run, explanation, page)
+    _write(run, explanation, page, path)
     return explanation
 
 
@@ -118,12 +127,12 @@ def _with_pictures(
     )
 
 
-def _write(run: Run, explanation: Explanation, page: str) -> None:
+def _write(run: Run, explanation: Explanation, page: str, path: Path) -> None:
     """Keep the temperature, where one was fitted, and what was found."""
     if explanation.fit is not None:
         save_temperature(run.bundle_folder, explanation.fit.temperature)
-    write_json(run.explanation_path.with_suffix(".json"), explanation.to_json())
-    write_text(run.explanation_path, page)
+    write_json(path.with_suffix(".json"), explanation.to_json())
+    write_text(path, page)
     if run.report_path.exists():
         render_report(run)  # which then has a link to the page
 
@@ -166,7 +175,13 @@ def _fit(opened: OpenedRun, console: Console) -> TemperatureFit:
 
 
 def _notes(
-    opened: OpenedRun, part: str, *, seed: int | None, images: int, fit: TemperatureFit | None
+    opened: OpenedRun,
+    part: str,
+    *,
+    seed: int | None,
+    images: int,
+    fit: TemperatureFit | None,
+    other_data: bool,
 ) -> list[str]:
     whole = len(opened.parts[part])
     notes = []
@@ -177,11 +192,11 @@ def _notes(
             f"{images} of {whole} images of the {part} part, chosen by the seed {seed}: other "
             "images would give somewhat other figures, as the intervals say."
         )
-    if part == "validation":
+    if part == "validation" and not other_data:
         notes.append(
             "The validation part chose the weights: on new images expect somewhat more errors."
         )
-    if part == "train":
+    if part == "train" and not other_data:
         notes.append("The training part was learned from: on new images expect far more errors.")
     if fit is not None and part == "validation":
         notes.append(
@@ -254,7 +269,7 @@ def _explanation(
         attention=[],
         shown=[],
         frames=[],
-        page=str(run.explanation_path),
+        page="",
     )
 
 

@@ -83,9 +83,10 @@ def position_words(rates: Sequence[Sequence[float | None]]) -> str:
     most, least = max(cells), min(cells)
     if most[0] - least[0] < 0.005:
         return f"Errors are spread evenly: {percent(most[0])} of the pixels everywhere."
+    there = "also there" if least[1] == most[1] else least[1]
     return (
-        f"Errors are most frequent {most[1]} ({percent(most[0], 0)} of the pixels there), least "
-        f"{least[1]} ({percent(least[0], 0)})."
+        f"Errors are most frequent {most[1]} (up to {percent(most[0], 0)} of the pixels of a "
+        f"place), least {there} ({percent(least[0], 0)})."
     )
 
 

@@ -28,11 +28,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
-    from truemask.analysis.compare import compare
+    from truemask.analysis.compare import compare, require_ours
     from truemask.errors import UsageError
 
     if options.pictures < 0:
         raise UsageError(f"--pictures is {options.pictures}: give how many images, 0 or more")
+    if options.out is not None:
+        require_ours(options.out)
     result = compare(options.paths, options.out, pictures=options.pictures, console=options.console)
     if options.json:
         print_json(result.to_json())

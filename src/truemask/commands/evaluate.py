@@ -1,7 +1,6 @@
 """`truemask evaluate`: the scores of a run's best weights."""
 
 import argparse
-import re
 from pathlib import Path
 
 from truemask.commands.output import print_json
@@ -28,7 +27,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--boundaries",
-        type=float,
+        type=_tolerance,
         nargs="?",
         const=BOUNDARY_TOLERANCE,
         metavar="TOLERANCE",
@@ -44,10 +43,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("words", nargs="*", default=[], metavar="key=value")
 
 
+def _tolerance(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no tolerance: give it alone, after the run, or with a number"
+        ) from None
+
+
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
     from truemask.analysis.boundaries import Watchers
-    from truemask.runs import Run
+    from truemask.runs import Run, on_other_data
     from truemask.training.testing import open_run
 
     if options.split not in (None, "train", "validation", "test"):
@@ -69,8 +77,7 @@ def run(options: argparse.Namespace) -> int:
     result = evaluation.result()
     name = split
     if other_data:
-        root = Path(str(config["data"]["dataset"].get("root", "other-data")))
-        name += "-on-" + re.sub(r"[^A-Za-z0-9_-]", "_", root.resolve().name)
+        name += on_other_data(config)
     files = [run.write_evaluation(name, result, save=evaluation.save)]
     shown = result.to_json()
     boundaries, edges = watchers.results()
