@@ -246,6 +246,21 @@ def test_intervals_do_not_depend_on_the_order_of_the_images():
     assert summary.calibration(forth, 0) == summary.calibration(back, 0)
 
 
+def test_what_few_images_have_has_no_interval():
+    tally = Tally(labels=LABELS)
+    for seed in range(7):
+        tally(seen(seed, LABELS))
+    for row in tally.borders:
+        row[5] = 0
+    for row in tally.borders[:4]:
+        row[5] = (8, 1)
+    for item, holding in zip(
+        summary.borders(tally), (np.stack(tally.borders)[..., 0] > 0).sum(0), strict=True
+    ):
+        assert (item.interval is not None) == (holding >= 5)
+    assert summary.borders(tally)[5].rate == 1 / 8
+
+
 def test_an_interval_holds_the_rate_and_shrinks_with_more_images():
     few, many = Tally(labels=LABELS), Tally(labels=LABELS)
     for seed in range(40):

@@ -76,7 +76,7 @@ def _confidence_bins(counts: Int64[np.ndarray, "15 3"]) -> list[ConfidenceBin]:
 def borders(tally: Tally, *, seed: int = 0) -> list[ErrorBin]:
     """Errors by distance to a border."""
     images = _by_name(tally, tally.borders)
-    intervals = _intervals(images.reshape(len(images), -1), _rates, seed=seed)
+    intervals = _rate_intervals(images.reshape(len(images), -1), seed=seed)
     ends: list[int | None] = [*REACHES, None]
     return [
         ErrorBin(
@@ -98,7 +98,7 @@ def sizes(tally: Tally, *, seed: int = 0) -> list[SizeBin]:
     images = _by_name(tally, tally.regions)
     # Of each bin (its pixels, those that were found), as `_rates` wants them.
     pairs = images[:, :, 1:3].reshape(len(images), -1)
-    return _size_bins(images.sum(0), _intervals(pairs, _rates, seed=seed))
+    return _size_bins(images.sum(0), _rate_intervals(pairs, seed=seed))
 
 
 def sizes_per_class(tally: Tally) -> dict[str, list[SizeBin]]:
@@ -172,6 +172,15 @@ def _rates(sums: Float64[np.ndarray, "R S"]) -> Float64[np.ndarray, "R s"]:
         part, whole, out=np.full(part.shape, np.nan), where=whole > 0
     )
     return shares
+
+
+def _rate_intervals(values: Int64[np.ndarray, "N S"], *, seed: int) -> list[Interval | None]:
+    """Those of `_rates`; none where too few images have anything of which it is a share."""
+    holding = (values[:, 0::2] > 0).sum(0)
+    return [
+        interval if images >= FEWEST else None
+        for images, interval in zip(holding, _intervals(values, _rates, seed=seed), strict=True)
+    ]
 
 
 def _intervals(
