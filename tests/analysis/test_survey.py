@@ -341,3 +341,41 @@ def test_an_interrupt_ends_it_with_one_line_and_no_result(tmp_path):
     result = survey({"train": parts["train"]}, name="data", processes=1, cache=cache)
     assert result.total.images == 120
     assert result.counted < 120
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are read from /proc")
+def test_a_kill_without_warning_leaves_no_process(tmp_path):
+    root = write_folder(tmp_path / "data", parts=("train", "val"), images=100)
+    code = (
+        "import sys, time\n"
+        "from truemask.analysis.survey_pass import Source, count_blocks\n"
+        "from truemask.datasets.folder import folder\n"
+        "found = count_blocks(Source.of(folder(sys.argv[1])), processes=2)\n"
+        "next(found)\n"
+        "print('counting', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "counting\n"
+        with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+            children = [int(word) for word in file.read().split()]
+        assert len(children) >= 2
+        time.sleep(1)  # until the pipe is full
+        process.kill()
+    end = time.monotonic() + 10
+    while (left := [one for one in children if _runs(one)]) and time.monotonic() < end:
+        time.sleep(0.1)
+    for one in left:
+        os.kill(one, signal.SIGKILL)
+    assert not left
+
+
+def _runs(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

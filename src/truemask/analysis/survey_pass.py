@@ -6,9 +6,11 @@ whatever order they come, since the order does not matter.
 
 import os
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
@@ -215,6 +217,17 @@ def _processes(samples: int) -> int:
 def _leave_interrupts(worker: int) -> None:
     """Ctrl-C reaches all processes of a terminal: the one that started them ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it was killed.
+
+    Nobody would read what it has counted, and it would wait for that for ever.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _as_is(value: Any) -> Any:
