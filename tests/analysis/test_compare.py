@@ -154,7 +154,7 @@ def test_missing_counts_are_no_other_images(make, tmp_path: Path) -> None:
     Run(two).per_image_path.unlink()
     found = compare([one, two], tmp_path / "out")
     assert found.groups[1].difference.interval is None
-    assert found.headline.startswith("Cannot tell lr=0.1")
+    assert found.headline.startswith(f"Which is better cannot be said: {two} lacks the counts")
     assert f"{two} lacks the counts of its validation images" in found.notes[0]
     save_parts(Run(two).per_image_path, {"validation": evaluation(0.6)})
     assert f"{two} has other scores than" in compare([one, two], tmp_path / "out").notes[0]
@@ -216,6 +216,8 @@ def test_other_classes_cannot_be_compared(make, tmp_path: Path) -> None:
     assert found.images is None
     assert found.groups[1].difference.interval is None
     assert "tells other classes apart (2: rest, stuff)" in found.notes[0]
+    assert found.headline.startswith("Which is better cannot be said: ")
+    assert "differ by" not in found.headline
 
 
 def test_seeds_are_gathered(make, tmp_path: Path) -> None:

@@ -131,6 +131,15 @@ def test_results_intervals_and_curve():
     assert list(result.image_f1_per_class.values()) == pytest.approx(np.mean(each, 0))
 
 
+def test_a_class_of_few_images_has_no_interval():
+    counts = many()
+    rare = counts.counts.copy()
+    rare[4:, :, 1] = 0
+    found = BoundaryCounts(names=counts.names, classes="abcd", tolerance=0.03, counts=rare)
+    intervals = found.result(resamples=50).intervals
+    assert {key.rpartition(".")[2] for key in intervals} == {"f1", "a", "c", "d"}
+
+
 def test_merged_saved_and_read_again(tmp_path):
     counts = many()
     parts = [

@@ -94,7 +94,7 @@ def compare(
         )
     out = make_folder(out or _default_folder(paths))
     comparison = Comparison(
-        headline=headline(groups, metric, part, images),
+        headline=headline(groups, metric, part, images, why=more[0] if judged is None else ""),
         metric=metric,
         chosen_by="validation",
         judged=part,

@@ -9,8 +9,18 @@ _MANY = 1_000_000
 """Images above which a number of them says no more."""
 
 
-def headline(groups: Sequence[Group], metric: Metric, judged: Part, images: Images | None) -> str:
-    """One sentence: which is best, where, and how sure that is."""
+def headline(
+    groups: Sequence[Group], metric: Metric, judged: Part, images: Images | None, *, why: str = ""
+) -> str:
+    """One sentence: which is best, where, and how sure that is.
+
+    Args:
+        groups: the best on validation first.
+        metric: that they are compared by.
+        judged: the part.
+        images: that they were judged on, where they can be held against each other.
+        why: where they cannot, a sentence that says why.
+    """
     best, what = groups[0], f"{judged} {SAID[metric]}"
     if len(groups) == 1:
         return (
@@ -18,6 +28,8 @@ def headline(groups: Sequence[Group], metric: Metric, judged: Part, images: Imag
         )
     second = groups[1]
     gap = second.difference
+    if images is None and why and (gap is None or gap.interval is None):
+        return f"Which is better cannot be said: {why}"
     if gap is None:
         return f"{best.name} is best on validation; nothing can be said of how sure that is."
     if gap.identical:

@@ -6,7 +6,7 @@ from pathlib import Path
 from truemask.datasets.layout import some
 from truemask.datasets.pairing import Pair
 from truemask.datasets.scanning import shuffle_key
-from truemask.errors import UsageError
+from truemask.errors import UsageError, counted
 
 PARTS = ("train", "validation", "test")
 
@@ -62,8 +62,8 @@ def _split(
     needed = 3 if shares[0] > 0 and shares[1] > 0 else 1
     if len(pairs) < needed:
         raise UsageError(
-            f"{root} is too small to be split into parts: it holds {len(pairs)} images, and at "
-            f"least {needed} are needed, better 20"
+            f"{root} is too small to be split into parts: it holds {counted(len(pairs), 'image')}, "
+            f"and at least {needed} are needed, better 20"
         )
     shuffled = sorted(pairs, key=lambda pair: shuffle_key(pair.name, seed))
     parts: dict[str, list[Pair]] = {}

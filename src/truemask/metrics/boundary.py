@@ -235,10 +235,15 @@ class BoundaryCounts:
             return {}
         sums = resampled_sums(own.reshape(len(own), -1), resamples=resamples, seed=seed)
         scores = boundary_scores(sums.reshape(resamples, *own.shape[1:]))
-        samples = {"f1": headline(scores["f1"])}
+        # A class whose outlines few images have is not known better for all the others.
+        known = (own.sum(2) > 0).sum(0) >= FEWEST
+        samples = {}
+        if len(self.classes) != 2 or known[1]:
+            samples["f1"] = headline(scores["f1"])
         for score, values in scores.items():
-            for name, column in zip(self.classes, values.T, strict=True):
-                samples[f"{score}_per_class.{name}"] = column
+            for name, column, enough in zip(self.classes, values.T, known, strict=True):
+                if enough:
+                    samples[f"{score}_per_class.{name}"] = column
         return percentile_intervals(samples)
 
     def _by_class(self, scores: Float64[np.ndarray, " K"]) -> dict[str, float | None]:

@@ -71,6 +71,10 @@ def score(
     )
 
 
+_HEADLINES = ("iou", "dice")
+"""Of two classes these are scores of the second alone."""
+
+
 def _scalars(counts: Counts) -> dict[str, Float64[np.ndarray, "*S"]]:
     """The scores that are one figure, by their names in `PartResult`."""
     return {
@@ -90,17 +94,24 @@ def _intervals(
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    """Intervals of all single figures, and of each class's IoU and Dice; few images have none."""
+    """Intervals of all single figures, and of each class's IoU and Dice; few images have none.
+
+    What a class of few images scores is not known better for all the images without it.
+    """
     if len(matrices) < FEWEST:
         return {}
     counts = resampled_margins(matrices, resamples=resamples, seed=seed)
     samples = _scalars(counts)
+    known = ((matrices.sum(1) + matrices.sum(2)) > 0).sum(0) >= FEWEST
+    if len(names) == 2 and not known[1]:
+        samples = {name: values for name, values in samples.items() if name not in _HEADLINES}
     if np.isfinite(losses).all():
         sums = resampled_sums(losses[:, None], resamples=resamples, seed=seed)[:, 0]
         samples["loss"] = sums / len(losses)
     for metric, scores in (("iou_per_class", iou(counts)), ("dice_per_class", dice(counts))):
-        for name, column in zip(names, scores.T, strict=True):
-            samples[f"{metric}.{name}"] = column
+        for name, column, enough in zip(names, scores.T, known, strict=True):
+            if enough:
+                samples[f"{metric}.{name}"] = column
     return percentile_intervals(samples)
 
 
