@@ -69,6 +69,24 @@ def test_wrong_options_are_one_line_each(run, tmp_path: Path, capsys) -> None:
         assert message in lines[0]
 
 
+def test_too_many_folds_leave_nothing_behind(run, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "audit"
+    assert main(["audit", str(run.path), "--folds", "40", "--out", str(out)]) == 2
+    assert "--folds is 40, but the training part has only" in capsys.readouterr().err
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("audit.html", "mine"), ("audit.json", '{"mine": 1}'), ("audit.json", "mine")],
+)
+def test_nothing_foreign_is_overwritten(run, tmp_path: Path, capsys, name, text) -> None:
+    (tmp_path / name).write_text(text)
+    assert main(["audit", str(run.path), "--out", str(tmp_path)]) == 2
+    assert "no audit made it" in capsys.readouterr().err
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, text)]
+
+
 def test_folds_judge_what_they_have_not_seen_and_a_training_goes_on_without_it(
     run, tmp_path: Path, capsys
 ) -> None:

@@ -92,12 +92,36 @@ def test_edges_of_one_direction_forbid_quarter_turns_and_allow_both_flips() -> N
     assert settings["data.augmentation.vertical"]["_target_"].endswith("RandomVerticalFlip")
 
 
-@pytest.mark.parametrize("name", ["left lung", "hand_right", "Left"])
+@pytest.mark.parametrize("name", ["left lung", "hand_right", "Left", "leftLung", "lungRight2"])
 def test_left_and_right_in_a_name_forbid_the_mirror(name: str) -> None:
     named = {**STREET.classes, name: ClassFacts(share=0.1, present=1.0, thickness=30)}
     assert chosen(replace(STREET, classes=named))["data.augmentation.flip"] is None
     other = {**STREET.classes, "upright": ClassFacts(share=0.1, present=1.0, thickness=30)}
     assert chosen(replace(STREET, classes=other))["data.augmentation.flip"] is not None
+
+
+def test_a_left_hand_upside_down_is_a_right_one() -> None:
+    named = {**CRACKS.classes, "left hand": ClassFacts(share=0.1, present=1.0, thickness=30)}
+    settings = chosen(replace(CRACKS, classes=named))
+    assert settings["data.augmentation.vertical"] is None
+    assert "data.augmentation.turn" not in settings
+
+
+def test_one_tiny_image_makes_no_tiny_crop() -> None:
+    assert chosen(replace(CRACKS, smallest=(20, 20)))["data.crop"] == chosen(CRACKS)["data.crop"]
+
+
+def test_reasons_tell_nothing_that_cannot_be() -> None:
+    def reasons(facts: Facts) -> dict[str, str]:
+        return {choice.key: choice.reason for choice in choose(facts, MACHINE)}
+
+    # A class at the image's border has few edges: 2 area / edges may be more than the image.
+    small = replace(CRACKS, height=64, width=80, classes=classes(background=133, crack=9))
+    assert "the widest class is 64 pixels wide" in reasons(small)["model.widths"]
+    huge = replace(CRACKS, height=2000, width=3000, classes=classes(background=4479, car=300))
+    assert "the widest class is 256 pixels wide" in reasons(huge)["model.widths"]  # resized
+    assert "only not known" not in reasons(replace(STREET, colour=None))["data.augmentation.color"]
+    assert "only 3 images" in reasons(replace(STREET, images=3))["data.batch_size"]
 
 
 def test_thin_structures_are_cropped_and_wide_ones_resized() -> None:

@@ -20,7 +20,7 @@ from truemask.data.marks import read_marks
 from truemask.data.splits import KFold
 from truemask.data.views import View
 from truemask.datasets.sample import SegmentationDataset
-from truemask.errors import JobFailed, UsageError
+from truemask.errors import JobFailed, UsageError, counted
 from truemask.files import make_folder, write_text
 from truemask.runs import Run, list_runs
 from truemask.training.fit import train
@@ -44,6 +44,10 @@ def cut(dataset: SegmentationDataset, config: Mapping[str, Any], folds: int) -> 
     Raises:
         UsageError: there are too few images, or the groups do not suit them.
     """
+    if folds > len(dataset):
+        raise UsageError(
+            f"--folds is {folds}, but the training part has only {counted(len(dataset), 'image')}"
+        )
     split = config["data"].get("split") or {}
     together = {key: split[key] for key in ("group", "pattern") if split.get(key) is not None}
     pool = View.of([dataset])
@@ -78,8 +82,9 @@ def train_folds(
         JobFailed: a training was stopped; the same command goes on with it.
     """
     before = run.config
+    parts = cut(dataset, before, folds)
     place = make_folder(out / f"folds-{folds}")
-    for number, names in enumerate(cut(dataset, before, folds), start=1):
+    for number, names in enumerate(parts, start=1):
         config = _config(before, names, place, number)
         check_config(config, allow=known_targets().union(allow))
         earlier = next(iter(list_runs(place / f"fold-{number}")), None)

@@ -12,7 +12,8 @@ from truemask.analysis.audit_calibration import Calibration
 from truemask.analysis.audit_image import FoundRegion
 from truemask.analysis.audit_ranking import Kind, Ranked
 from truemask.data.marks import COLUMNS
-from truemask.files import explain_os_errors, write_json, write_text
+from truemask.errors import UsageError
+from truemask.files import explain_os_errors, read_json, write_json, write_text
 from truemask.labels import LabelMap
 
 LISTED = 1.0
@@ -147,6 +148,27 @@ class AuditResult:
         write_json(folder / "audit.json", self.to_json())
         write_text(file, text)
         return kept
+
+
+def require_ours(folder: Path) -> None:
+    """Hold a folder against what an audit would write into it.
+
+    Raises:
+        UsageError: a file of that name is there, and no audit made it.
+    """
+    result, page = folder / "audit.json", folder / "audit.html"
+    in_the_way = page if page.exists() and not result.exists() else None
+    if result.exists():
+        try:
+            found = read_json(result)
+        except UsageError:
+            found = None
+        if not isinstance(found, dict) or "calibrations" not in found:
+            in_the_way = result
+    if in_the_way is not None:
+        raise UsageError(
+            f"{in_the_way} is in the way, and no audit made it: choose another folder by --out"
+        )
 
 
 def audited(

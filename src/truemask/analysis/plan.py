@@ -178,7 +178,9 @@ def choose(
     if own_model:
         choices += [batch_choice(facts, machine, budget=images)] if seconds is None else []
     else:
-        levels, why = level_count(facts, crop, downscale=2)
+        resized = sides[0].key == "data.resize"
+        shrink = crop[0] / facts.height if resized else 1.0
+        levels, why = level_count(facts, crop, downscale=2, shrink=shrink)
         width, widths = width_choice(machine, seconds=seconds, levels=levels, why_levels=why)
         if seconds is not None:
             images = image_budget(machine, width, seconds)

@@ -84,11 +84,16 @@ class Facts:
 
     @property
     def thickest(self) -> float:
-        """The typical width in pixels of the widest class; of one without edges the image's."""
+        """The typical width in pixels of the widest class, that of the image at most.
+
+        The image's own border is no edge, so that a class at it may come out wider; one without
+        edges is as wide as the image.
+        """
         whole = float(min(self.height, self.width))
         occurring = [c for c in self.classes.values() if c.share > 0]
         return max(
-            (whole if c.thickness is None else c.thickness for c in occurring), default=whole
+            (whole if c.thickness is None else min(c.thickness, whole) for c in occurring),
+            default=whole,
         )
 
     @property

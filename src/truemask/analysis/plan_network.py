@@ -22,140 +22,6 @@ ENOUGH_STEPS = 300
 SHARE_FOR_STEPS = 0.8
 """Of the time given; the rest goes to loading and validation."""
 
-THIN = 4.0
-"""Pixels: what is thinner loses most from being scaled down."""
-
-RARE = 0.02
-"""Share of the pixels below which crops are laid on a class, if it is small enough to be missed."""
-
-FOCUS = 1 / 3
-"""Share of the crops that are laid on rare classes, as in nnU-Net."""
-
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-DEFAULT_WIDTH = 32
-
-ENOUGH_IMAGES = {16: 0, 32: 10_000, 64: 80_000}
-"""Width -> images that a training must get through for it to be worth its time."""
-
-ENOUGH_STEPS = 300
-"""Below so many steps smaller batches, which make more of them, are worth more."""
-
-SHARE_FOR_STEPS = 0.8
-"""Of the time given; the rest goes to loading and validation."""
-
-THIN = 4.0
-"""Pixels: what is thinner loses most from being scaled down."""
-
-RARE = 0.02
-"""Share of the pixels below which crops are laid on a class, if it is small enough to be missed."""
-
-FOCUS = 1 / 3
-"""Share of the crops that are laid on rare classes, as in nnU-Net."""
-
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-ENOUGH_IMAGES = {16: 0, 32: 10_000, 64: 80_000}
-"""Width -> images that a training must get through for it to be worth its time."""
-
-ENOUGH_STEPS = 300
-"""Below so many steps smaller batches, which make more of them, are worth more."""
-
-SHARE_FOR_STEPS = 0.8
-"""Of the time given; the rest goes to loading and validation."""
-
-THIN = 4.0
-"""Pixels: what is thinner loses most from being scaled down."""
-
-RARE = 0.02
-"""Share of the pixels below which crops are laid on a class, if it is small enough to be missed."""
-
-FOCUS = 1 / 3
-"""Share of the crops that are laid on rare classes, as in nnU-Net."""
-
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-ENOUGH_STEPS = 300
-"""Below so many steps smaller batches, which make more of them, are worth more."""
-
-SHARE_FOR_STEPS = 0.8
-"""Of the time given; the rest goes to loading and validation."""
-
-THIN = 4.0
-"""Pixels: what is thinner loses most from being scaled down."""
-
-RARE = 0.02
-"""Share of the pixels below which crops are laid on a class, if it is small enough to be missed."""
-
-FOCUS = 1 / 3
-"""Share of the crops that are laid on rare classes, as in nnU-Net."""
-
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-SHARE_FOR_STEPS = 0.8
-"""Of the time given; the rest goes to loading and validation."""
-
-THIN = 4.0
-"""Pixels: what is thinner loses most from being scaled down."""
-
-RARE = 0.02
-"""Share of the pixels below which crops are laid on a class, if it is small enough to be missed."""
-
-FOCUS = 1 / 3
-"""Share of the crops that are laid on rare classes, as in nnU-Net."""
-
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
 
 def receptive_field(levels: int, downscale: int) -> int:
     """Side in pixels of what decides an output of a U-Net with two 3x3 convolutions a level."""
@@ -167,11 +33,21 @@ def receptive_field(levels: int, downscale: int) -> int:
     return downscale * (1 + down + pools + up)
 
 
-def level_count(facts: Facts, crop: Sequence[int], *, downscale: int) -> tuple[int, str]:
-    """Levels of the U-Net, and why."""
+def level_count(
+    facts: Facts, crop: Sequence[int], *, downscale: int, shrink: float = 1.0
+) -> tuple[int, str]:
+    """Levels of the U-Net, and why.
+
+    Args:
+        facts: of the training part.
+        crop: height and width of what is trained on.
+        downscale: of the U-Net.
+        shrink: by which images are resized.
+    """
+    widest = facts.thickest * shrink
     # The structures, and the scene that they are in: on the miniature of BDD100K four levels, which
     # saw 192 of 320 pixels, reached 0.159 where five reached 0.193.
-    needed = max(3 * facts.thickest, *crop)
+    needed = max(3 * widest, *crop)
     levels = 3
     while levels < 5 and receptive_field(levels, downscale) < needed:
         levels += 1
@@ -179,7 +55,7 @@ def level_count(facts: Facts, crop: Sequence[int], *, downscale: int) -> tuple[i
         levels -= 1
     field = receptive_field(levels, downscale)
     reason = (
-        f"{levels} levels see {field} pixels; the widest class is {facts.thickest:.0f} pixels "
+        f"{levels} levels see {field} pixels; the widest class is {widest:.0f} pixels "
         f"wide, what is trained on {max(crop)}"
     )
     return levels, reason
@@ -249,7 +125,10 @@ def batch_choice(
         reason += (
             f"; an image keeps {cost.bytes / 2**20:,.0f} MiB, of {machine.memory / 2**30:,.0f} GiB"
         )
-    return Choice(key="data.batch_size", value=min(batch, facts.images), reason=reason)
+    if facts.images < batch:
+        batch = facts.images
+        reason += f"; there {'is' if batch == 1 else 'are'} only {counted(batch, 'image')}"
+    return Choice(key="data.batch_size", value=batch, reason=reason)
 
 
 def loss_choice(facts: Facts) -> Choice:

@@ -25,68 +25,6 @@ nothing to crops of half the image."""
 FOCUS = 1 / 3
 """Share of the crops that are laid on rare classes, as in nnU-Net."""
 
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-EPOCHS = 100
-"""Of a training to which no time is given."""
-
-RARE = 0.02
-"""Share of the pixels below which crops are laid on a class, if it is small enough to be missed."""
-
-SMALL_CROP = 0.25
-"""Share of the image below which a crop may well miss a rare class; focus brought
-nothing to crops of half the image."""
-
-FOCUS = 1 / 3
-"""Share of the crops that are laid on rare classes, as in nnU-Net."""
-
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-EPOCHS = 100
-"""Of a training to which no time is given."""
-
-SMALL_CROP = 0.25
-"""Share of the image below which a crop may well miss a rare class; focus brought
-nothing to crops of half the image."""
-
-FOCUS = 1 / 3
-"""Share of the crops that are laid on rare classes, as in nnU-Net."""
-
-UPRIGHT = 0.02
-"""Change of the class map under a flip from which on the images have an up and a down."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-EPOCHS = 100
-"""Of a training to which no time is given."""
-
 
 def side_choices(facts: Facts, *, stride: int) -> list[Choice]:
     """Resize or crop, and its size.
@@ -143,7 +81,8 @@ def side_choices(facts: Facts, *, stride: int) -> list[Choice]:
 def crop_size(facts: Facts, *, stride: int) -> list[int]:
     """Height and width of a crop: the shape of the images, or a square where they may be turned."""
     if may_turn(facts):
-        side = min(_multiple(math.sqrt(CROP_PIXELS), stride), *facts.smallest)
+        # Not by the smallest image: one of them would make the crops of all others as small.
+        side = min(_multiple(math.sqrt(CROP_PIXELS), stride), facts.height, facts.width)
         return [side, side]
     shrink = min(1.0, math.sqrt(CROP_PIXELS / (facts.height * facts.width)))
     return [min(side, _multiple(side * shrink, stride)) for side in (facts.height, facts.width)]

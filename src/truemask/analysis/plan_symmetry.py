@@ -17,36 +17,6 @@ TURNED = 2.0
 COLOUR_TELLS = 0.9
 """Share of regions whose mean colour tells their class, from which on colours stay as they are."""
 
-EPOCHS = 100
-"""Of a training to which no time is given."""
-
-ONE_SIDED = 0.35
-"""Likewise from which on left and right are not alike; streets, driven on one side, have 0.1."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-EPOCHS = 100
-"""Of a training to which no time is given."""
-
-TURNED = 2.0
-"""Ratio of upright to level edges, or its inverse, up to which quarter turns are allowed."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-EPOCHS = 100
-"""Of a training to which no time is given."""
-
-COLOUR_TELLS = 0.9
-"""Share of regions whose mean colour tells their class, from which on colours stay as they are."""
-
-EPOCHS = 100
-"""Of a training to which no time is given."""
-
 _V2 = "torchvision.transforms.v2"
 
 
@@ -55,12 +25,15 @@ def has_up(facts: Facts) -> bool:
     return facts.upside_down >= UPRIGHT
 
 
+def names_sides(facts: Facts) -> bool:
+    """Whether a class's name says left or right: `left lung`, `hand_right`, `leftLung`, `LEFT2`."""
+    apart = " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in facts.classes)
+    return not {"left", "right"}.isdisjoint(re.findall(r"[^\W\d_]+", apart.lower()))
+
+
 def may_mirror(facts: Facts) -> bool:
     """Whether left and right may be exchanged."""
-    sided = any(
-        re.search(r"\b(left|right)\b", name.lower().replace("_", " ")) for name in facts.classes
-    )
-    return not sided and facts.mirrored < ONE_SIDED
+    return not names_sides(facts) and facts.mirrored < ONE_SIDED
 
 
 def may_turn(facts: Facts) -> bool:
@@ -76,10 +49,9 @@ def augmentation_choices(facts: Facts) -> list[Choice]:
         return [Choice(key="data.augmentation", value=None, reason=reason)]
     choices = []
     if not may_mirror(facts):
-        named = facts.mirrored < ONE_SIDED
         reason = (
             "a class's name says left or right"
-            if named
+            if names_sides(facts)
             else f"the map of the classes changes by {facts.mirrored:.2f} when mirrored"
         )
         choices.append(
@@ -98,6 +70,9 @@ def augmentation_choices(facts: Facts) -> list[Choice]:
             f"no flip upside down: the map of the classes changes by {facts.upside_down:.2f} "
             f"(from {UPRIGHT:g} on images have an up)"
         )
+        choices.append(Choice(key="data.augmentation.vertical", value=None, reason=reason))
+    elif names_sides(facts):
+        reason = "no flip upside down: a class's name says left or right, and it mirrors as well"
         choices.append(Choice(key="data.augmentation.vertical", value=None, reason=reason))
     elif may_turn(facts):
         reason = (
@@ -132,7 +107,11 @@ def colour_choice(facts: Facts) -> Choice:
     if facts.colour is not None and facts.colour >= COLOUR_TELLS:
         reason = f"no colour jitter: the mean colour alone tells {facts.colour:.0%} of the regions"
         return Choice(key=key, value=None, reason=reason)
-    told = "not known" if facts.colour is None else f"{facts.colour:.0%}"
+    reason = (
+        "fewer than 2 classes are in 2 images or more, so that colours cannot tell them apart"
+        if facts.colour is None
+        else f"the mean colour alone tells the class of only {facts.colour:.0%} of the regions"
+    )
     return Choice(
         key=key,
         value={
@@ -141,5 +120,5 @@ def colour_choice(facts: Facts) -> Choice:
             "contrast": 0.3,
             "saturation": 0.3,
         },
-        reason=f"the mean colour alone tells the class of only {told} of the regions",
+        reason=reason,
     )

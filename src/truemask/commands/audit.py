@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
     from truemask.analysis.audit import audit
     from truemask.analysis.audit_page import write_page
+    from truemask.analysis.audit_result import require_ours
     from truemask.runs import Run
 
     if options.split not in (None, "train", "validation", "test"):
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
             f"--folds trains as the run did, on its own data: leave {options.words[0]!r} out"
         )
     out = options.path / "audit" if options.out is None else options.out
+    require_ours(out)
     done = audit(
         run,
         config=config,
