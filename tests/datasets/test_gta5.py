@@ -1,6 +1,5 @@
 """GTA5: colours of Cityscapes, the split of MATLAB, pairs of different size."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +75,6 @@ def test_the_parts_of_split_mat(tmp_path):
         "The parts (2 train, 1 validation, 1 test) are those of split.mat.",
         "1 pairs have no place in split.mat (00005): left out.",
     )
-
-
-def test_split_mat_needs_scipy(tmp_path, monkeypatch):
-    write(tmp_path, 1)
-    scipy.io.savemat(tmp_path / "split.mat", {"trainIds": [1], "valIds": [2], "testIds": [3]})
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(UsageError, match=r"split\.mat is a MATLAB file.*pip install scipy"):
-        gta5(tmp_path)
 
 
 @pytest.mark.parametrize(

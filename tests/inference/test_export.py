@@ -1,6 +1,7 @@
 """Exported files: the model's own masks at any size, names and parity inside, refused otherwise."""
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -179,7 +180,9 @@ def test_int8_computes_in_integers(tmp_path, monkeypatch):
     bundle = BUNDLES["vanilla"]()
     held = images(bundle)
     monkeypatch.setattr(module, "MOST_LOST", 1.0)  # a random network is all ties
+    level = logging.getLogger().level
     result = export(bundle, tmp_path / "m.onnx", images=held, calibration=held, int8=True)
+    assert logging.getLogger().level == level
     onnx = pytest.importorskip("onnx")
     kinds = [node.op_type for node in onnx.load(result.path).graph.node]
     assert kinds.count("QuantizeLinear") > 5

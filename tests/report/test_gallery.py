@@ -115,7 +115,11 @@ def test_the_viewer_flips_by_keys(browser, show):
     press("0")
     assert len(viewer.find_elements("css selector", "[data-views] img")) == 2
     press(KEYS.ESCAPE)
-    assert browser.execute_script("return document.activeElement.textContent").startswith("image_6")
+    focused = "return document.activeElement.textContent"
+    deadline = time.monotonic() + 10  # the browser tells of the closing in its own time
+    while not browser.execute_script(focused).startswith("image_6"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert not viewer.is_displayed()
 
 

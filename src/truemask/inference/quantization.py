@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,36 @@ def quantize(
 
     if not images:
         raise UsageError("int8 needs images on which the ranges of its values are found")
-    logging.getLogger().setLevel(logging.ERROR)
     model = onnx.load(str(path))
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     prepared = path.with_name("prepared.onnx")
-    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    quantization.quantize_static(
-        str(prepared),
-        str(path),
-        _Reader(images, progress),
-        quant_format=quantization.QuantFormat.QDQ,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        per_channel=True,
-        op_types_to_quantize=["Conv", "ConvTranspose", "MaxPool", "Concat"],
-        nodes_to_exclude=convolutions[-1:],
-        calibrate_method=quantization.CalibrationMethod.MinMax,
-    )
+    with _without_warnings():
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(prepared),
+            str(path),
+            _Reader(images, progress),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["Conv", "ConvTranspose", "MaxPool", "Concat"],
+            nodes_to_exclude=convolutions[-1:],
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
     prepared.unlink()
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """ONNX Runtime gives its advice through the root logger, which is everybody's."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 class _Reader:
