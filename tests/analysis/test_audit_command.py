@@ -69,6 +69,20 @@ def test_wrong_options_are_one_line_each(run, tmp_path: Path, capsys) -> None:
         assert message in lines[0]
 
 
+def test_other_data_leaves_the_audit_of_the_run_s_own(run, tmp_path: Path, capsys) -> None:
+    data = write_miniature("bdd100k", tmp_path / "other", images=20)
+    assert main(["audit", str(run.path)]) == 0
+    before = {f.name: f.read_bytes() for f in (run.path / "audit").iterdir() if f.is_file()}
+    capsys.readouterr()
+    assert main(["audit", str(run.path), f"data.dataset.root={data}", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("not of the run's own data" in note for note in notes)
+    assert not any("chose the best epoch" in note for note in notes)
+    after = {f.name: f.read_bytes() for f in (run.path / "audit").iterdir() if f.is_file()}
+    assert after == before
+    assert (run.path / "audit-on-other" / "audit.csv").exists()
+
+
 def test_too_many_folds_leave_nothing_behind(run, tmp_path: Path, capsys) -> None:
     out = tmp_path / "audit"
     assert main(["audit", str(run.path), "--folds", "40", "--out", str(out)]) == 2

@@ -99,7 +99,10 @@ def audit(
     judged = {part: opened.parts[part] for part in wanted if part != "train"}
     if judged:
         sources.append(_Source(title="the run's weights", opened=opened, parts=judged))
-    if "validation" in judged:
+    if other_data:
+        root = config["data"]["dataset"].get("root", "other data")
+        notes.append(f"These are images of {root}, not of the run's own data.")
+    elif "validation" in judged:
         notes.append(
             "The run's weights were not trained on the validation part, but its labels chose the "
             "best epoch."

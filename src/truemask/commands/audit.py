@@ -34,7 +34,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="from which score on images and regions are flagged (default: %(default)s)",
     )
-    command.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/audit")
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="default: RUN/audit, of other data RUN/audit-on-NAME",
+    )
     command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
     command.add_argument("words", nargs="*", default=[], metavar="key=value")
 
@@ -44,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from truemask.analysis.audit import audit
     from truemask.analysis.audit_page import write_page
     from truemask.analysis.audit_result import require_ours
-    from truemask.runs import Run
+    from truemask.runs import Run, on_other_data
 
     if options.split not in (None, "train", "validation", "test"):
         raise UsageError(f"--split is {options.split!r}: give train, validation or test")
@@ -58,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--folds trains as the run did, on its own data: leave {options.words[0]!r} out"
         )
-    out = options.path / "audit" if options.out is None else options.out
+    place = f"audit{on_other_data(config) if other_data else ''}"
+    out = options.path / place if options.out is None else options.out
     require_ours(out)
     done = audit(
         run,
