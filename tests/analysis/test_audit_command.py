@@ -195,4 +195,7 @@ def test_a_single_image_makes_a_page(tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     assert main(["audit", str(path)]) == 0
     assert "0 of 1 label flagged" in capsys.readouterr().out
-    assert "None of 1 label stands out" in (path / "audit" / "audit.html").read_text()
+    page = (path / "audit" / "audit.html").read_text()
+    assert "None of 1 label stands out" in page
+    # The run was planned, and a retraining must differ in its labels alone.
+    assert f"truemask train SAME_ARGUMENTS experiment={path / 'plan.yaml'} data.exclude=" in page

@@ -20,6 +20,7 @@ from truemask.report import pictures
 from truemask.report.gallery import GalleryItem, gallery_content
 from truemask.report.pages import render_page
 from truemask.report.pictures import QUALITIES, WRONG, Quality
+from truemask.runs import Run
 
 MOST = 5000
 """Images of the gallery; those after them are far from any threshold, and stand in the CSV."""
@@ -87,11 +88,17 @@ _SCORES = (
 
 
 def commands(result: AuditResult) -> list[str]:
-    """How to train without what is flagged."""
+    """How to train without what is flagged, and by the same plan, so that nothing else differs."""
     file = shlex.quote(str(Path(result.out) / "audit.csv"))
+    plan = Run(Path(result.run)).plan_path
+    same = (
+        f"SAME_ARGUMENTS experiment={shlex.quote(str(plan))}"
+        if plan.is_file()
+        else "SAME_ARGUMENTS"
+    )
     return [
-        f"truemask train SAME_ARGUMENTS data.exclude={file}",
-        f"truemask train SAME_ARGUMENTS data.ignore_regions={file}",
+        f"truemask train {same} data.exclude={file}",
+        f"truemask train {same} data.ignore_regions={file}",
     ]
 
 
