@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.workloads import DISTINCT, WORKLOADS, Synthetic, Workload
+from truemask.training.hardware import choose_precision
 from truemask.training.settings import TrainerSettings
-from truemask.training.setup import choose_precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -116,6 +116,34 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically; NaN and infinity are refused, as JSON has no word for them."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def require_replaceable(
+    result: Path, page: Path, *, maker: str, ours: Callable[[Mapping[str, Any]], bool]
+) -> None:
+    """Hold the files that a command would write against what lies there.
+
+    Args:
+        result: its JSON.
+        page: its page, which is taken for its own where the result is.
+        maker: what the command makes, such as "audit".
+        ours: tells whether an object read from `result` was made by this command.
+
+    Raises:
+        UsageError: a file of that name is there that the command did not make.
+    """
+    in_the_way = page if page.exists() and not result.exists() else None
+    if result.exists():
+        try:
+            found = read_json(result)
+        except UsageError:
+            found = None
+        if not isinstance(found, Mapping) or not ours(found):
+            in_the_way = result
+    if in_the_way is not None:
+        raise UsageError(
+            f"{in_the_way} is in the way, and no {maker} made it: choose another folder by --out"
+        )
 
 
 def read_json(path: Path) -> Any:

@@ -12,8 +12,7 @@ from truemask.analysis.audit_calibration import Calibration
 from truemask.analysis.audit_image import FoundRegion
 from truemask.analysis.audit_ranking import Kind, Ranked
 from truemask.data.marks import COLUMNS
-from truemask.errors import UsageError
-from truemask.files import explain_os_errors, read_json, write_json, write_text
+from truemask.files import explain_os_errors, require_replaceable, write_json, write_text
 from truemask.labels import LabelMap
 
 LISTED = 1.0
@@ -156,19 +155,12 @@ def require_ours(folder: Path) -> None:
     Raises:
         UsageError: a file of that name is there, and no audit made it.
     """
-    result, page = folder / "audit.json", folder / "audit.html"
-    in_the_way = page if page.exists() and not result.exists() else None
-    if result.exists():
-        try:
-            found = read_json(result)
-        except UsageError:
-            found = None
-        if not isinstance(found, dict) or "calibrations" not in found:
-            in_the_way = result
-    if in_the_way is not None:
-        raise UsageError(
-            f"{in_the_way} is in the way, and no audit made it: choose another folder by --out"
-        )
+    require_replaceable(
+        folder / "audit.json",
+        folder / "audit.html",
+        maker="audit",
+        ours=lambda found: "calibrations" in found,
+    )
 
 
 def audited(

@@ -35,8 +35,7 @@ from truemask.analysis.differences import holm, no_difference, seeds_difference
 from truemask.analysis.matching import training_facts
 from truemask.analysis.run_settings import MOST_NAMED, REPEATS, short
 from truemask.analysis.verdict import headline
-from truemask.errors import UsageError
-from truemask.files import make_dated_folder, make_folder, read_json, write_json
+from truemask.files import make_dated_folder, make_folder, require_replaceable, write_json
 
 RESULT = "comparison.json"
 PAGE = "comparison.html"
@@ -119,19 +118,9 @@ def require_ours(out: Path) -> None:
     Raises:
         UsageError: a file of that name is there, and no comparison made it.
     """
-    result, page = out / RESULT, out / PAGE
-    in_the_way = page if page.exists() and not result.exists() else None
-    if result.exists():
-        try:
-            found = read_json(result)
-        except UsageError:
-            found = None
-        if not isinstance(found, dict) or "runs" not in found:
-            in_the_way = result
-    if in_the_way is not None:
-        raise UsageError(
-            f"{in_the_way} is in the way, and no comparison made it: choose another folder by --out"
-        )
+    require_replaceable(
+        out / RESULT, out / PAGE, maker="comparison", ours=lambda found: "runs" in found
+    )
 
 
 def _default_folder(paths: Sequence[Path]) -> Path:

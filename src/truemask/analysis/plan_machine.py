@@ -13,8 +13,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from truemask.models.unet import UNet
+from truemask.training.hardware import choose_precision, uses_gpu
 from truemask.training.settings import TrainerSettings
-from truemask.training.setup import choose_precision, uses_gpu
 
 _CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
 """Where Linux says what a container may take."""

@@ -15,7 +15,7 @@ from truemask.analysis.survey_result import FORMAT, Survey
 from truemask.analysis.survey_summary import summarise
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
-from truemask.files import make_folder, read_json, write_text
+from truemask.files import make_folder, require_replaceable, write_text
 
 Counting = Callable[[Source], Iterator[Counted]]
 """All blocks of a source, counted, in any order."""
@@ -76,19 +76,9 @@ def require_ours(out: Path) -> None:
     Raises:
         UsageError: a file of that name is there, and no survey made it.
     """
-    result, page = out / RESULT, out / PAGE
-    in_the_way = page if page.exists() and not result.exists() else None
-    if result.exists():
-        try:
-            found = read_json(result)
-        except UsageError:
-            found = None
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            in_the_way = result
-    if in_the_way is not None:
-        raise UsageError(
-            f"{in_the_way} is in the way, and no survey made it: choose another folder by --out"
-        )
+    require_replaceable(
+        out / RESULT, out / PAGE, maker="survey", ours=lambda found: found.get("format") == FORMAT
+    )
 
 
 def survey_text(result: Survey) -> str:

@@ -1,6 +1,5 @@
 """The page of a survey: what its tables and pictures say, of a result that is computed already."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from truemask.analysis.survey_result import (
 from truemask.errors import counted
 from truemask.files import write_text
 from truemask.report import formats
+from truemask.report.confusion import Cell
 from truemask.report.gallery import gallery_content
 from truemask.report.pages import render_page
 from truemask.report.pictures import Picture
@@ -27,25 +27,6 @@ from truemask.report.pictures import Picture
 _MOST_BARS = 10
 _MOST_VALUES = 24
 _MOST_PAIRED = 48
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A cell of a table that is shaded: its text, what it means, and how much, from 0 to 1."""
-
-    text: str
-    title: str
-    share: float
-
-    @property
-    def shade(self) -> float:
-        """The square root, so that little can be seen too."""
-        return round(math.sqrt(self.share), 2)
-
-    @property
-    def strong(self) -> bool:
-        """Whether its text stands on a strong colour."""
-        return self.shade > 0.62
 
 
 @dataclass(frozen=True)
@@ -116,20 +97,20 @@ def _headline(survey: Survey) -> str:
     return text
 
 
-def _below(one: ClassSurvey, sides: Sequence[int]) -> list[Tile]:
+def _below(one: ClassSurvey, sides: Sequence[int]) -> list[Cell]:
     tiles = []
     for side in sides:
         found = one.below[side]
         if not one.regions:
-            tiles.append(Tile("", f"{one.name} does not occur", 0.0))
+            tiles.append(Cell(0.0, "", f"{one.name} does not occur"))
             continue
         share = found.regions / one.regions
         tiles.append(
-            Tile(
+            Cell(
+                share,
                 formats.percent(share, 0) if found.regions else "0",
                 f"{found.regions:,} of {one.regions:,} regions of {one.name} fall below one pixel "
                 f"at {side}: {formats.percent(found.pixels / one.pixels, 2)} of its pixels",
-                share,
             )
         )
     return tiles
@@ -140,7 +121,7 @@ def _bins(total: PartSurvey) -> list[int]:
     return list(range(min(used), max(used) + 1)) if used else []
 
 
-def _region_sizes(total: PartSurvey) -> list[list[Tile]]:
+def _region_sizes(total: PartSurvey) -> list[list[Cell]]:
     rows = []
     for one in total.classes:
         tiles = []
@@ -148,7 +129,7 @@ def _region_sizes(total: PartSurvey) -> list[list[Tile]]:
             count = one.region_sizes.get(b, 0)
             share = count / one.regions if count else 0.0
             said = f"{count:,} regions of {one.name} have {2**b:,} to {2 ** (b + 1) - 1:,} pixels"
-            tiles.append(Tile(formats.quantity(count) if count else "", said, share))
+            tiles.append(Cell(share, formats.quantity(count) if count else "", said))
         rows.append(tiles)
     return rows
 
@@ -181,7 +162,7 @@ def _in_most_images(survey: Survey) -> list[int]:
     return sorted(order[:_MOST_PAIRED])
 
 
-def _together(survey: Survey, chosen: Sequence[int]) -> list[list[Tile]]:
+def _together(survey: Survey, chosen: Sequence[int]) -> list[list[Cell]]:
     """Of the images with the class of the row, the share with that of the column."""
     rows = []
     for i in chosen:
@@ -198,7 +179,7 @@ def _together(survey: Survey, chosen: Sequence[int]) -> list[list[Tile]]:
                 else f"{counts[j]:,} of {holding:,} images with {one} hold {other} too"
             )
             text = formats.quantity(counts[j]) if i == j else f"{100 * share:.0f}"
-            tiles.append(Tile(text if holding else "", said, share))
+            tiles.append(Cell(share, text if holding else "", said))
         rows.append(tiles)
     return rows
 

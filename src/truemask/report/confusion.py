@@ -10,16 +10,19 @@ from truemask.report.formats import percent
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: the share (0 to 1) of a class that was found, or taken for another."""
+    """A shaded cell of a table: a share from 0 to 1, its text, what it means.
+
+    In a confusion matrix a `hit` tells what was found from what was taken for another class.
+    """
 
     share: float
     text: str
     title: str
-    hit: bool
+    hit: bool = False
 
     @property
     def shade(self) -> float:
-        """The square root of the share, so that a confusion of 2 % can be seen."""
+        """The square root of the share, so that 2 % can be seen."""
         return round(math.sqrt(self.share), 2)
 
     @property

@@ -22,6 +22,7 @@ from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
 from truemask.training.checking import check_before
 from truemask.training.devices import make_fabric
+from truemask.training.hardware import choose_precision, uses_gpu
 from truemask.training.interruption import Interruption
 from truemask.training.limits import Limits
 from truemask.training.loaders import training_loader, validation_loader
@@ -32,12 +33,10 @@ from truemask.training.record import Record
 from truemask.training.settings import TrainerSettings
 from truemask.training.setup import (
     Prepared,
-    choose_precision,
     make_loss,
     make_model,
     make_transforms,
     network_class,
-    uses_gpu,
 )
 from truemask.training.state import State
 from truemask.training.step import OptimizerStep, parameter_groups

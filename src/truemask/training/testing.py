@@ -22,9 +22,10 @@ from truemask.models.tiling import image_logits
 from truemask.per_image import Evaluation, save_parts
 from truemask.results import PartResult
 from truemask.runs import CONFIG, Run, RunSample
+from truemask.training.hardware import uses_gpu
 from truemask.training.opening import open_parts
 from truemask.training.settings import DataSettings, TrainerSettings
-from truemask.training.setup import make_loss, settings, uses_gpu
+from truemask.training.setup import make_loss, settings
 from truemask.untrusted import naming
 
 DATASETS = frozenset(

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
+from truemask.training.hardware import choose_precision, uses_gpu
 from truemask.training.peak import seconds_of
 from truemask.training.settings import TrainerSettings
-from truemask.training.setup import choose_precision, uses_gpu
 
 GAIN = 1.03
 """How many times as fast a setting must be to replace the one before: less is noise."""
