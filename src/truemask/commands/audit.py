@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed, evaluation_config
+from truemask.commands.words import ALLOW, add_split, allowed, evaluation_config, split_of
 from truemask.errors import UsageError
 from truemask.tables import print_audit
 
@@ -20,7 +20,7 @@ EXAMPLES = (
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     command.add_argument("path", type=Path, metavar="RUN")
-    command.add_argument("--split", metavar="PART", help="audit this part alone")
+    add_split(command, help="audit this part alone: train, validation or test")
     command.add_argument(
         "--folds",
         type=int,
@@ -51,8 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from truemask.analysis.audit_result import require_ours
     from truemask.runs import Run, on_other_data
 
-    if options.split not in (None, "train", "validation", "test"):
-        raise UsageError(f"--split is {options.split!r}: give train, validation or test")
+    split = split_of(options)
     if options.folds is not None and options.folds < 2:
         raise UsageError(f"--folds is {options.folds}: give 2 or more")
     if not options.threshold > 0:
@@ -71,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         config=config,
         other_data=other_data,
         out=out,
-        split=options.split,
+        split=split,
         folds=options.folds,
         threshold=options.threshold,
         allow=allowed(options.allow),

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed, evaluation_config
-from truemask.errors import UsageError
+from truemask.commands.words import ALLOW, add_split, allowed, evaluation_config, split_of
 from truemask.tables import print_boundaries, print_edges, print_scores
 
 BOUNDARY_TOLERANCE = 0.0075
@@ -20,11 +19,7 @@ EXAMPLES = (
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     command.add_argument("path", type=Path, metavar="RUN")
-    command.add_argument(
-        "--split",
-        metavar="PART",
-        help="train, validation or test (default: test, or validation where there is no test part)",
-    )
+    add_split(command)
     command.add_argument(
         "--boundaries",
         type=_tolerance,
@@ -58,8 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from truemask.runs import Run, on_other_data
     from truemask.training.testing import open_run
 
-    if options.split not in (None, "train", "validation", "test"):
-        raise UsageError(f"--split is {options.split!r}: give train, validation or test")
+    split = split_of(options)
     run = Run.open(options.path)
     config, other_data = evaluation_config(run, options.words, command="evaluate")
     opened = open_run(

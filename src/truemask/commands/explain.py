@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed, evaluation_config
+from truemask.commands.words import ALLOW, add_split, allowed, evaluation_config, split_of
 from truemask.errors import UsageError
 
 HELP = "Look into a run: confusions, borders, sizes, positions, calibration, attention."
@@ -19,11 +19,7 @@ EXAMPLES = (
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     command.add_argument("path", type=Path, metavar="RUN")
-    command.add_argument(
-        "--split",
-        metavar="PART",
-        help="train, validation or test (default: test, or validation where there is no test part)",
-    )
+    add_split(command)
     command.add_argument(
         "--images", type=int, metavar="N", help="look at so many of them, chosen by a fixed seed"
     )
@@ -48,8 +44,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
-    if options.split not in (None, "train", "validation", "test"):
-        raise UsageError(f"--split is {options.split!r}: give train, validation or test")
+    split = split_of(options)
     if options.images is not None and options.images < 1:
         raise UsageError(f"--images is {options.images}: give 1 or more")
     if options.calibrate not in (None, "on", "off"):
@@ -65,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         run,
         config=config,
         other_data=other_data,
-        split=options.split,
+        split=split,
         images=options.images,
         show=options.show,
         calibrate=None if options.calibrate is None else options.calibrate == "on",

@@ -1,5 +1,6 @@
 """The words of a command: a data folder, `key=value` settings, classes that a run may name."""
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,30 @@ if TYPE_CHECKING:
     from truemask.runs import Run
 
 ALLOW = "a class of your own that an existing run may name, such as my_package.nets.MyNet"
+
+_PARTS = ("train", "validation", "test")
+
+
+def add_split(
+    command: argparse.ArgumentParser,
+    *,
+    help: str = "train, validation or test (default: test, or validation where there is no test "
+    "part)",
+) -> None:
+    """`--split PART`, to be checked by `split_of`."""
+    command.add_argument("--split", metavar="PART", help=help)
+
+
+def split_of(options: argparse.Namespace) -> str | None:
+    """The part that `--split` names.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    if options.split not in (None, *_PARTS):
+        raise UsageError(f"--split is {options.split!r}: give train, validation or test")
+    part: str | None = options.split
+    return part
 
 
 def folder_and_overrides(words: Sequence[str]) -> tuple[Path | None, list[str]]:
