@@ -1,8 +1,10 @@
 """A trained model on disk: `model.json` says what it is, `model.safetensors` holds its weights.
 
-That is all that predicting, exporting and serving read. Neither file can execute anything: the
-description is plain JSON, the weights are safetensors, and only classes of a fixed list are called,
-with plain values that their signatures allow. A bundle that somebody else made is data, not code.
+Beside them `inputs.json` says what its training images were like, in figures, by which others are
+told from them. That is all that predicting, exporting and serving read. None of these files can
+execute anything: the descriptions are plain JSON, the weights are safetensors, and only classes of
+a fixed list are called, with plain values that their signatures allow. A bundle that somebody else
+made is data, not code.
 
 The description is written once and stays; what changes while training (the weights, and `info`
 about them) is one file, so that a crash between two writes cannot mix two states.
@@ -30,7 +32,7 @@ from torch.nn.modules.module import (
 from truemask import __version__
 from truemask.build import check_settings
 from truemask.errors import UsageError
-from truemask.files import atomic_path, make_folder, write_json
+from truemask.files import atomic_path, make_folder, write_json, write_text
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 from truemask.models.pretrained import EncoderUNet
@@ -41,6 +43,7 @@ from truemask.untrusted import naming, one_line, read_object
 
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
+INPUTS = "inputs.json"
 FORMAT = 1
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
@@ -61,6 +64,7 @@ TEMPERATURES = (0.01, 100.0)
 
 # A description has a few KB and a network hundreds of tensors; far beyond that it is an attack.
 _MAX_DESCRIPTION_BYTES = 4_000_000
+_MAX_INPUTS_BYTES = 4_000_000
 _MAX_TENSORS = 10_000
 _MAX_CHANNELS = 4096
 _KEYS = ("format", "truemask", "network", "images", "size", "labels", "temperature")
@@ -71,6 +75,14 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """What the training images were like, as plain values that `inference.doubt` understands."""
+
+    value: dict[str, Any]
+    file: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,7 @@ class Bundle:
         info: what else was saved about these weights, such as the run and the epoch.
         temperature: what the logits are divided by before they become probabilities; 1 where these
             weights were not calibrated. It changes no class id.
+        inputs: what its training images were like; `None` where nobody noted it.
     """
 
     model: Segmenter
@@ -91,6 +104,7 @@ class Bundle:
     network: dict[str, Any]
     info: dict[str, Any]
     temperature: float = 1.0
+    inputs: Inputs | None = None
 
     def probabilities(self, logits: Float[Tensor, "B L H W"]) -> Float[Tensor, "B K H W"]:
         """The calibrated probability of each class; sums to 1 over K."""
@@ -106,6 +120,7 @@ def save_bundle(
     network: Mapping[str, Any],
     labels: LabelMap,
     info: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model into a folder; weights of the same model there are replaced in one step.
 
@@ -118,6 +133,8 @@ def save_bundle(
             only a training needs are left out (`EncoderUNet.saved_settings`).
         labels: what the model's classes are.
         info: plain values about these weights.
+        inputs: plain values about the training images; what the folder says of them stays where it
+            is not given.
 
     Raises:
         UsageError: the network is described by more than plain values, the folder holds another
@@ -145,6 +162,10 @@ def save_bundle(
             write_json(folder / DESCRIPTION, description)
     else:
         write_json(folder / DESCRIPTION, description)
+    if inputs is not None:
+        text = json.dumps(inputs, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        if not (folder / INPUTS).exists() or (folder / INPUTS).read_text("utf-8") != text:
+            write_text(folder / INPUTS, text)
     with atomic_path(folder / WEIGHTS) as temporary:
         # Not save_file: its errors do not tell a full disk from others.
         temporary.write_bytes(safetensors.torch.save(state, metadata=metadata))
@@ -222,7 +243,12 @@ def load_bundle(folder: Path, *, allow: Mapping[str, type[nn.Module]] | None = N
     tensors = (*module.parameters(), *module.buffers())
     assert not any(tensor.is_meta for tensor in tensors), "a network on the list saves all it needs"
     return Bundle(
-        model=model.eval(), labels=labels, network=network, info=info, temperature=temperature
+        model=model.eval(),
+        labels=labels,
+        network=network,
+        info=info,
+        temperature=temperature,
+        inputs=_read_inputs(folder / INPUTS),
     )
 
 
@@ -327,6 +353,14 @@ def _read_description(folder: Path) -> dict[str, Any]:
         if key not in _KEYS:
             raise UsageError(f"{file} has the unknown key {key!r}; allowed are {', '.join(_KEYS)}")
     return value
+
+
+def _read_inputs(file: Path) -> Inputs | None:
+    if not file.is_file():  # as in bundles of version 0.1
+        return None
+    if file.stat().st_size > _MAX_INPUTS_BYTES:
+        raise UsageError(f"{file} is larger than any note of training images: it is damaged")
+    return Inputs(value=read_object(file), file=file)
 
 
 def _images(value: Any) -> ImageSpec:

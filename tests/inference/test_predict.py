@@ -191,6 +191,7 @@ def test_what_is_written(bundle: Bundle, tmp_path: Path) -> None:
         (row,) = csv.DictReader(file)
     assert list(row) == [
         "file", "mask", "height", "width", "share_sky", "share_road", "share_tree", "confidence",
+            "unlikeness", "warning",
     ]  # fmt: skip
     assert float(row["share_road"]) == pytest.approx(image.shares["road"], abs=1e-6)
     assert float(row["confidence"]) == pytest.approx(image.confidence, abs=1e-6)

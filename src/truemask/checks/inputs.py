@@ -7,22 +7,21 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from truemask.checks.finding import Finding, Rule, rule
+from truemask.checks.input_features import NAMES, figures, thinned, white_of
 from truemask.checks.items import image_array
 from truemask.errors import UsageError
 
-NAMES = (
-    "red", "green", "blue", "red deviation", "green deviation", "blue deviation",
-    "darkest hundredth", "brightest hundredth", "red against green", "blue against green",
-    "fine detail", "middle detail", "coarse detail", "flat area", "height", "width",
-    "balance of light and dark", "balance of light and dark detail",
-)  # fmt: skip
 KEPT = 256
 """Training images whose features are kept; of more, those of the smallest hashes."""
-_FEWEST = 8
-_SIDE = 128
+
+FEWEST = 8
+"""Of fewer training images nothing is said."""
+
+_LARGEST = 1e6
+"""No figure is near to it: they lie around 0 to 1."""
 
 _FLOOR = 0.02
 """Least deviation of a figure: a fiftieth of the range of light, a tenth of detail."""
@@ -110,6 +109,11 @@ class Known:
             features = {str(k): tuple(map(float, v)) for k, v in value["features"].items()}
             if any(len(figures) != len(NAMES) for figures in features.values()):
                 raise ValueError(f"each image must have {len(NAMES)} figures")
+            if len(features) > KEPT:  # as it may be anybody's file: distances take its square
+                raise ValueError(f"there are more than {KEPT} images")
+            # Also of NaN.
+            if not all(abs(n) <= _LARGEST for figures in features.values() for n in figures):
+                raise ValueError(f"a figure is no number up to {_LARGEST:g}")
             return cls(
                 features=features,
                 dtype=str(value["dtype"]),
@@ -136,7 +140,8 @@ def describe_images(images: Iterable[Any]) -> Known:
         dtype, channels = str(pixels.dtype), pixels.shape[2]
         high = max(high, float(pixels.max()))
         key = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
-        features[key] = tuple(float(value) for value in _features(pixels, _scale(dtype, high)))
+        seen = figures(thinned(pixels), pixels.shape[:2], white_of(dtype, high))
+        features[key] = tuple(float(f"{value:.7g}") for value in seen)
         if len(features) > 2 * KEPT:
             features = dict(sorted(features.items())[:KEPT])
     if not features:
@@ -191,22 +196,18 @@ def unlike_training(pixels: np.ndarray[Any, Any], known: Known, name: str) -> It
             name,
         )
         return
-    if len(known.features) < _FEWEST:
+    if len(known.features) < FEWEST:
         return
-    reference = known.reference
-    seen = _features(pixels, _scale(known.dtype, known.high))
-    distance, limit = reference.distance(seen), reference.limit
-    if distance <= limit:
+    likeness = compare(thinned(pixels), pixels.shape[:2], known)
+    if likeness.ratio <= 1:
         return
-    table = np.array(list(known.features.values()))
-    apart = np.abs(seen - np.clip(seen, table.min(0), table.max(0))) / reference.spread
-    worst = [NAMES[i] for i in np.argsort(-apart)[:3] if apart[i] > 0]
+    worst = [named for named, _ in likeness.outside]
     yield unlike_training.finding(
-        f"{name} is {distance / limit:.1f} times as far from the training images as any of them is "
+        f"{name} is {likeness.ratio:.1f} times as far from the training images as any of them is "
         f"from the others{': ' + ', '.join(worst) if worst else ''}.",
         where=name,
-        evidence={"distance": distance, "limit": limit, "most_unlike": worst,
-                  "training_images": len(table)},
+        evidence={"distance": likeness.distance, "limit": known.reference.limit,
+                  "most_unlike": worst, "training_images": len(known.features)},
         remedy="Do not trust its mask without looking, or train on images like it.",
     )  # fmt: skip
 
@@ -219,6 +220,22 @@ def _other_kind(said: str, name: str) -> Finding:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """How an image lies to the training images.
+
+    Attributes:
+        distance: the mean of those to the three nearest.
+        ratio: the same in units of the limit; above 1 the image is unlike them.
+        outside: figures beyond all training images, the farthest first, at most three; with whether
+            they are above these.
+    """
+
+    distance: float
+    ratio: float
+    outside: tuple[tuple[str, bool], ...]
+
+
 def unlikeness(image: Any, known: Known) -> float:
     """How far an image is from the training images; above 1 it is unlike them.
 
@@ -226,70 +243,39 @@ def unlikeness(image: Any, known: Known) -> float:
         image: of the type, range and channels of the training images.
         known: what these are like.
     """
-    seen = _features(image_array(image), _scale(known.dtype, known.high))
-    return known.reference.distance(seen) / known.reference.limit
+    pixels = image_array(image)
+    return compare(thinned(pixels), pixels.shape[:2], known).ratio
 
 
-def _scale(dtype: str, high: float) -> float:
-    """The value that is taken for white."""
-    if dtype.startswith(("uint", "int")):
-        return float(np.iinfo(np.dtype(dtype)).max)
-    return max(1.0, high)
+def compare(some: Shaped[np.ndarray, "h w C"], size: tuple[int, ...], known: Known) -> Likeness:
+    """Hold an image against the training images, by some of its pixels.
 
-
-def _features(pixels: np.ndarray[Any, Any], white: float) -> Float64[np.ndarray, " F"]:
-    """The figures of `NAMES`, on every n-th pixel of an image."""
-    step = max(1, min(pixels.shape[:2]) // _SIDE)
-    some = pixels[::step, ::step].astype(np.float64) / white
-    colors = some[..., :3] if some.shape[2] >= 3 else np.repeat(some[..., :1], 3, axis=2)
-    grey = colors.mean(2)
-    flat = colors.reshape(-1, 3)
-    mean, deviation = flat.mean(0), flat.std(0)
-    dark, bright = np.quantile(grey, (0.01, 0.99))
-    detail = [_detail(grey, 2**level) for level in range(3)]
-    near = np.abs(np.diff(grey, axis=1)) < 0.01
-    red, blue = (float(np.log((mean[c] + 0.02) / (mean[1] + 0.02))) for c in (0, 2))
-    return np.array(
-        [*mean, *deviation, dark, bright, 0.3 * red, 0.3 * blue, *detail,
-         float(near.mean()) if near.size else 1.0,
-         0.1 * np.log2(pixels.shape[0]), 0.1 * np.log2(pixels.shape[1]),
-         0.05 * _skewness(grey), 0.05 * _skewness(grey - _surroundings(grey))]
-    )  # fmt: skip
-
-
-def _detail(grey: Float64[np.ndarray, "H W"], step: int) -> float:
-    """The logarithm of how much neighbours at a distance differ."""
-    apart = [grey[step:] - grey[:-step], grey[:, step:] - grey[:, :-step]]
-    return 0.2 * float(np.log(1e-3 + np.mean([np.abs(a).mean() if a.size else 0 for a in apart])))
-
-
-def _skewness(values: Float64[np.ndarray, "H W"]) -> float:
-    """Positive where a few are light and most dark; of an even image 0."""
-    centred = values - values.mean()
-    return float((centred**3).mean() / max(float(centred.std()), 1e-3) ** 3)
-
-
-def _surroundings(grey: Float64[np.ndarray, "H W"], side: int = 9) -> Float64[np.ndarray, "H W"]:
-    """The mean around each pixel."""
-    summed = np.pad(grey, side // 2, mode="edge").cumsum(0).cumsum(1)
-    summed = np.pad(summed, ((1, 0), (1, 0)))
-    mean: Float64[np.ndarray, "H W"] = (
-        summed[side:, side:]
-        - summed[:-side, side:]
-        - summed[side:, :-side]
-        + summed[:-side, :-side]
-    ) / side**2
-    return mean
+    Args:
+        some: every n-th pixel of the image, as `thinned` gives them.
+        size: height and width of the image itself.
+        known: what the training images are like; at least `FEWEST` of them.
+    """
+    reference = known.reference
+    seen = figures(some, size, white_of(known.dtype, known.high))
+    distance = reference.distance(seen)
+    table = np.array(list(known.features.values()))
+    apart = (seen - np.clip(seen, table.min(0), table.max(0))) / reference.spread
+    farthest = np.argsort(-np.abs(apart))[:3]
+    return Likeness(
+        distance=distance,
+        ratio=distance / reference.limit,
+        outside=tuple((NAMES[i], bool(apart[i] > 0)) for i in farthest if apart[i] != 0),
+    )
 
 
 def _reference(table: Float64[np.ndarray, "N F"]) -> Reference:
     """Where images lie, and how far one of them is from the rest."""
-    count, figures = table.shape
+    count, width = table.shape
     spread = table.std(0) + _FLOOR
     scaled = (table - table.mean(0)) / spread
     # The fewer images there are, the less their covariance is worth.
-    shrink = min(1.0, 0.1 + figures / count)
-    covariance = (1 - shrink) * (scaled.T @ scaled / count) + shrink * np.eye(figures)
+    shrink = min(1.0, 0.1 + width / count)
+    covariance = (1 - shrink) * (scaled.T @ scaled / count) + shrink * np.eye(width)
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)) / spread[:, None]
     places = table @ whitening
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)

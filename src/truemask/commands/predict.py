@@ -3,12 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from truemask.commands.output import print_json
 from truemask.commands.words import ALLOW, allowed
 from truemask.errors import counted
 
+if TYPE_CHECKING:
+    from truemask.inference.summary import PredictResult
+
+_WARNINGS = 5
 HELP = "Write masks for images: class ids, and colours to look at."
 EXAMPLES = (
     "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay\n"
@@ -79,4 +83,18 @@ def run(options: argparse.Namespace) -> int:
         masks = counted(len(result.written), "mask")
         print(f"{masks} in {options.out}; *.color.png shows the classes in colours.")
         print(f"Ids: {bundle.labels.legend()}")
+        _print_warnings(result)
     return 1 if result.failed else 0
+
+
+def _print_warnings(result: "PredictResult") -> None:
+    """The most doubtful masks, and where the others stand."""
+    warned = result.warned
+    if not warned:
+        return
+    many = counted(len(result.written), "image")
+    print(f"Look before you use them: {len(warned)} of {many} unlike those of the training.")
+    for image in warned[:_WARNINGS]:
+        print(f"  {image.file}: {image.warning}")
+    if len(warned) > _WARNINGS:
+        print(f"  ... all stand in {result.out}/predictions.csv")

@@ -90,8 +90,19 @@ def measure(
     limit: int,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    observe: Callable[[Sample], None] | None = None,
+    observed: int = 0,
 ) -> Statistics:
-    """The statistics of a dataset, or of `limit` samples drawn at random where it is larger."""
+    """The statistics of a dataset, or of `limit` samples drawn at random where it is larger.
+
+    Args:
+        dataset: the training part.
+        limit: the most samples that are read.
+        seed: by which they are drawn.
+        progress: called with the number of samples read and of all.
+        observe: called with some of these samples, drawn at random.
+        observed: how many of them, at most.
+    """
     total = Statistics.empty(num_classes=dataset.labels.num_classes, spec=dataset.images)
     shards = sharded(dataset)
     if shards is None:
@@ -99,11 +110,14 @@ def measure(
     else:  # drawn from a few shards, as all of them may be more than the disk holds
         order = group_order(shards.groups, seed=seed, epoch=0, window=shards.window)
     indices = order[:limit]
+    shown = set(indices[:observed])
     for done, index in enumerate(sorted(indices), start=1):
         sample = dataset[index]
         total = total.merge(
             Statistics.of(sample, num_classes=dataset.labels.num_classes, spec=dataset.images)
         )
+        if observe is not None and index in shown:
+            observe(sample)
         if progress is not None:
             progress(done, len(indices))
     return total

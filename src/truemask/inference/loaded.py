@@ -17,6 +17,7 @@ from truemask.bundle import DESCRIPTION, Bundle, load_bundle
 from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.images import ImageSpec, to_rgb
+from truemask.inference.doubt import Doubt, find_doubt
 from truemask.inference.predict import overlay_image, predict_image
 from truemask.labels import LabelMap
 from truemask.report import pictures
@@ -35,6 +36,7 @@ class Segmentation:
         labels: names and colours of the classes.
         image: what was predicted, as 8-bit RGB.
         probabilities: of each class, where they were asked for.
+        doubt: how far the image is from the training images; `None` where these are not known.
     """
 
     ids: UInt8[np.ndarray, "H W"]
@@ -42,6 +44,13 @@ class Segmentation:
     labels: LabelMap
     image: UInt8[np.ndarray, "H W 3"] = field(repr=False)
     probabilities: Float16[np.ndarray, "K H W"] | None = field(default=None, repr=False)
+    doubt: Doubt | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the mask should not be trusted without looking, a line each; mostly empty."""
+        warning = None if self.doubt is None else self.doubt.warning
+        return () if warning is None else (f"This image is {warning}.",)
 
     @cached_property
     def shares(self) -> dict[str, float]:
@@ -98,10 +107,15 @@ class Segmentation:
             if share > 0
         )
         height, width = self.ids.shape
+        warnings = "".join(
+            '<p style="border-left:4px solid #d55e00;padding:.2em .6em;margin:.6em 0">'
+            f"<b>Look before you use this mask.</b> {escape(warning)}</p>"
+            for warning in self.warnings
+        )
         return (
             f'<div style="display:flex;gap:.6rem;flex-wrap:wrap;max-width:1100px">{views}</div>'
             f"<p>{legend}</p><p>{width} x {height} pixels, mean confidence "
-            f"{self.confidence:.3f}</p>"
+            f"{self.confidence:.3f}</p>{warnings}"
         )
 
 
@@ -152,6 +166,7 @@ class LoadedModel:
             labels=self.bundle.labels,
             image=to_rgb(tensor, self.bundle.model.images),
             probabilities=None if shares is None else shares.numpy(),
+            doubt=find_doubt(self.bundle, tensor),
         )
 
 

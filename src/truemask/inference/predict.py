@@ -4,7 +4,8 @@
     OUT/<name>.color.png     the same in the classes' colours, since ids look black to the eye
     OUT/<name>.overlay.jpg   the image with the mask over it, on demand
     OUT/<name>.npz           the probability of each class, on demand
-    OUT/predictions.csv      one row per image: size, share of each class, mean confidence
+    OUT/predictions.csv      one row per image: size, share of each class, mean confidence, and a
+                             warning where it is unlike the training images (`doubt.py`)
 
 Where each image goes is settled before the first is predicted (`targets.py`).
 """
@@ -26,6 +27,7 @@ from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.files import atomic_path, make_folder
 from truemask.images import to_rgb
+from truemask.inference.doubt import Doubt, find_doubt
 from truemask.inference.summary import (
     PredictedImage,
     PredictResult,
@@ -184,12 +186,13 @@ def predict_file(
         try:
             image = read_image(target.source, bundle.model.images)
             prediction = predict_image(bundle, image, probabilities=probabilities, tile=tile)
+            doubt = find_doubt(bundle, image)
         except UsageError as error:
             return str(error)
         _write(target, prediction, bundle.labels)
         if overlay:
             _write_overlay(target, image, prediction, bundle)
-        return _describe(target, prediction, bundle.labels, out)
+        return _describe(target, prediction, bundle.labels, out, doubt)
 
 
 def overlay_image(
@@ -266,7 +269,7 @@ def _write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
 
 
 def _describe(
-    target: Target, prediction: Prediction, labels: LabelMap, out: Path
+    target: Target, prediction: Prediction, labels: LabelMap, out: Path, doubt: Doubt | None
 ) -> PredictedImage:
     height, width = prediction.ids.shape
     counts = np.bincount(prediction.ids.numpy().ravel(), minlength=labels.num_classes)
@@ -278,4 +281,6 @@ def _describe(
         width=width,
         shares={name: float(share) for name, share in zip(labels.names, shares, strict=True)},
         confidence=prediction.confidence,
+        unlikeness=None if doubt is None else doubt.unlikeness,
+        warning=None if doubt is None else doubt.warning,
     )

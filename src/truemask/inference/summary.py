@@ -13,6 +13,9 @@ from truemask.labels import LabelMap
 
 SUMMARY = "predictions.csv"
 
+_DOUBT = ("unlikeness", "warning")
+"""The last columns of the table."""
+
 Rows = dict[str, list[str]]
 """Lines of the table by the path of their mask."""
 
@@ -28,6 +31,9 @@ class PredictedImage:
         width: of both, in pixels.
         shares: class -> share of the pixels that are predicted as it; they sum to 1.
         confidence: mean over pixels of the predicted class's probability.
+        unlikeness: distance to the training images, above 1 it is unlike them; `None` where these
+            are not known. See `inference.doubt`.
+        warning: one line where the mask should not be trusted without looking.
     """
 
     file: str
@@ -36,6 +42,8 @@ class PredictedImage:
     width: int
     shares: dict[str, float]
     confidence: float
+    unlikeness: float | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,12 @@ class PredictResult:
     out: str
     written: list[PredictedImage]
     failed: list[tuple[str, str]]
+
+    @property
+    def warned(self) -> list[PredictedImage]:
+        """The images with a warning, the most unlike first."""
+        warned = [image for image in self.written if image.warning is not None]
+        return sorted(warned, key=lambda image: -(image.unlikeness or 0.0))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -75,6 +89,8 @@ def read_summary(out: Path, labels: LabelMap) -> Rows:
         rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {file} ({error}): choose another --out") from error
+    if rows and tuple(rows[0]) == columns[: -len(_DOUBT)]:  # as version 0.1 wrote them
+        rows = [list(columns), *([*row, *("" for _ in _DOUBT)] for row in rows[1:])]
     if not rows or any(len(row) != len(columns) for row in rows) or tuple(rows[0]) != columns:
         raise UsageError(
             f"{file} is no table of predictions of the same classes: choose another --out"
@@ -91,7 +107,15 @@ def write_summary(
         rows.pop(image.mask, None)
         numbers = (*image.shares.values(), image.confidence)
         size = (str(image.height), str(image.width))
-        rows[image.mask] = [image.file, image.mask, *size, *(f"{n:.6f}" for n in numbers)]
+        unlikeness = "" if image.unlikeness is None else f"{image.unlikeness:.4f}"
+        rows[image.mask] = [
+            image.file,
+            image.mask,
+            *size,
+            *(f"{n:.6f}" for n in numbers),
+            unlikeness,
+            image.warning or "",
+        ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_columns(labels))
@@ -101,4 +125,4 @@ def write_summary(
 
 def _columns(labels: LabelMap) -> tuple[str, ...]:
     shares = (f"share_{name}" for name in labels.names)
-    return ("file", "mask", "height", "width", *shares, "confidence")
+    return ("file", "mask", "height", "width", *shares, "confidence", *_DOUBT)

@@ -102,6 +102,7 @@ def train_here(
                 assignments=None if resume is None else resume.splits or None,
                 images=None if resume is None else images_of(resume),
                 processes=place.processes // place.nodes,
+                describe=place.is_main,
                 progress=lambda done, total: status.update(f"Reading the data: {done} of {total}"),
             )
         fitting = Fitting(prepared, config, place, new=resume is None)
@@ -219,6 +220,7 @@ def _save_model(run: Run, prepared: Prepared, model: Segmenter, epoch: int, step
         network=prepared.network,
         labels=prepared.labels,
         info={"epoch": epoch, "step": step},
+        inputs=None if prepared.inputs is None else prepared.inputs.to_json(),
     )
 
 

@@ -12,11 +12,13 @@ from torch import nn
 
 from truemask.build import build, check_settings, locate, nearest
 from truemask.bundle import NETWORKS, build_network
+from truemask.checks.input_features import as_taken
+from truemask.checks.inputs import KEPT, Known, describe_images
 from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
 from truemask.data.cache import FOLDER_BYTES, cached
 from truemask.data.statistics import Statistics, measure
 from truemask.data.transforms import RandomScaleCrop, Transform
-from truemask.datasets.sample import Parts, SegmentationDataset
+from truemask.datasets.sample import Parts, Sample, SegmentationDataset
 from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec
 from truemask.labels import IGNORE_INDEX, LabelMap
@@ -45,6 +47,7 @@ class Prepared:
         loss_config: `_target_` and plain values of the loss, with the weights that reach it.
         workers: loading processes.
         notes: decisions, one sentence each.
+        inputs: what the training images are like, where that was asked for.
     """
 
     parts: Parts
@@ -59,6 +62,7 @@ class Prepared:
     loss_config: dict[str, Any]
     workers: int
     notes: list[str]
+    inputs: Known | None = None
 
 
 def settings(kind: type, config: Mapping[str, Any], *, key: str) -> Any:
@@ -73,6 +77,7 @@ def prepare(
     assignments: Mapping[str, Sequence[str]] | None = None,
     images: ImageSpec | None = None,
     processes: int = 1,
+    describe: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Open the data, measure the training part, and settle all that depends on it.
@@ -82,6 +87,7 @@ def prepare(
         images: what the images mean to a model that exists already; measured where there is none.
         assignments: part -> names of a saved split, to be used again.
         processes: training processes on this machine.
+        describe: whether to note what the training images are like.
         progress: called with (done, total) while measuring.
 
     Raises:
@@ -120,7 +126,15 @@ def prepare(
     )
     train = keep(parts["train"], limit=data.cache * 3 // 4)
     validation = keep(parts["validation"], limit=data.cache // 4)
-    statistics = measure(train, limit=data.statistics, seed=config["seed"], progress=progress)
+    describer = _Describer(train.images)
+    statistics = measure(
+        train,
+        limit=data.statistics,
+        seed=config["seed"],
+        progress=progress,
+        observe=describer if describe else None,
+        observed=KEPT,
+    )
     if statistics.images < len(train):
         notes.append(
             f"Class counts and normalisation come from {statistics.images} of {len(train)} "
@@ -165,7 +179,25 @@ def prepare(
         loss_config=settle_loss(config["loss"], statistics, labels=labels, notes=notes),
         workers=workers,
         notes=notes,
+        inputs=describer.known,
     )
+
+
+class _Describer:
+    """Notes what images are like, one after the other: they are in memory only once.
+
+    Args:
+        spec: what their pixels mean.
+    """
+
+    def __init__(self, spec: ImageSpec) -> None:
+        self.spec = spec
+        self.known: Known | None = None
+
+    def __call__(self, sample: Sample) -> None:
+        """Add the image of a sample, before any augmentation."""
+        found = describe_images([as_taken(sample.image, self.spec)])
+        self.known = found if self.known is None else self.known.merge(found)
 
 
 def _sizes(part: SegmentationDataset) -> Sequence[tuple[int, int]] | None:
