@@ -21,6 +21,7 @@ from torchvision import tv_tensors
 from truemask.channels import ChannelSums
 from truemask.datasets.decoding import (
     Frame,
+    ImageSource,
     frames,
     load,
     load_shrunk,
@@ -41,7 +42,7 @@ _TWELVE_BITS = 4095
 
 
 def read_image(
-    path: Path, spec: ImageSpec, *, size: tuple[int, int] | None = None
+    path: ImageSource, spec: ImageSpec, *, size: tuple[int, int] | None = None
 ) -> tv_tensors.Image:
     """Read an image file.
 
@@ -51,7 +52,7 @@ def read_image(
     to invent a background, and the colours under a cut-out are not what its maker saw.
 
     Args:
-        path: a JPEG, PNG, TIFF, WebP, GIF or BMP file.
+        path: a JPEG, PNG, TIFF, WebP, GIF or BMP file, or its content.
         spec: the channels (1 or 3), dtype and range to deliver. For float32, a file's own range is
             mapped linearly to [low, high]; a file of floats is taken as it is.
         size: height and width to which the image is brought; None leaves it as it is. A JPEG that
@@ -67,7 +68,7 @@ def read_image(
 
 
 def read_image_and_frame(
-    path: Path, spec: ImageSpec, *, size: tuple[int, int] | None = None
+    path: ImageSource, spec: ImageSpec, *, size: tuple[int, int] | None = None
 ) -> tuple[tv_tensors.Image, Frame]:
     """What `read_image` gives, and how the whole picture lies in its file."""
     with open_image(path) as image:
@@ -125,7 +126,7 @@ def _may_shrink(image: ImageFile, spec: ImageSpec) -> bool:
     return image.mode == "L" or spec.channels == 3
 
 
-def _pixels(image: ImageFile, path: Path) -> Shaped[np.ndarray, "H W *C"]:
+def _pixels(image: ImageFile, path: ImageSource) -> Shaped[np.ndarray, "H W *C"]:
     """Grey or RGB samples at the depth of the file, without an alpha channel."""
     _refuse_extra_channels(image, path)
     if ";16" in raw_mode(image) and image.mode in ("RGB", "RGBA"):
@@ -136,7 +137,7 @@ def _pixels(image: ImageFile, path: Path) -> Shaped[np.ndarray, "H W *C"]:
     return _samples(image, path)
 
 
-def _samples(image: Image, path: Path) -> Shaped[np.ndarray, "H W *C"]:
+def _samples(image: Image, path: ImageSource) -> Shaped[np.ndarray, "H W *C"]:
     """Grey or RGB samples of a decoded image."""
     if image.mode in ("I;16", "I;16B", "I;16L"):
         return np.array(image).astype(np.uint16)
@@ -156,7 +157,7 @@ def _samples(image: Image, path: Path) -> Shaped[np.ndarray, "H W *C"]:
     )
 
 
-def _refuse_extra_channels(image: ImageFile, path: Path) -> None:
+def _refuse_extra_channels(image: ImageFile, path: ImageSource) -> None:
     if not isinstance(image, TiffImageFile):
         return
     channels = image.tag_v2.get(277, 1)  # SamplesPerPixel
@@ -168,7 +169,7 @@ def _refuse_extra_channels(image: ImageFile, path: Path) -> None:
 
 
 def _without_alpha(
-    pixels: Shaped[np.ndarray, "H W C"], path: Path, *, opaque: int
+    pixels: Shaped[np.ndarray, "H W C"], path: ImageSource, *, opaque: int
 ) -> Shaped[np.ndarray, "H W *C"]:
     transparent = int(np.count_nonzero(pixels[..., -1] != opaque))
     if transparent > 0:
@@ -180,7 +181,7 @@ def _without_alpha(
 
 
 def _fit_range(
-    pixels: Shaped[np.ndarray, "H W *C"], path: Path, spec: ImageSpec
+    pixels: Shaped[np.ndarray, "H W *C"], path: ImageSource, spec: ImageSpec
 ) -> Shaped[np.ndarray, "H W *C"]:
     """Bring the samples to the dtype and the range of `spec`."""
     if pixels.dtype == np.float32:
@@ -200,7 +201,7 @@ def _fit_range(
 
 
 def _fit_float(
-    pixels: Shaped[np.ndarray, "H W"], path: Path, spec: ImageSpec
+    pixels: Shaped[np.ndarray, "H W"], path: ImageSource, spec: ImageSpec
 ) -> Shaped[np.ndarray, "H W"]:
     if spec.dtype == "uint8":
         raise UsageError(
@@ -216,7 +217,7 @@ def _fit_float(
 
 
 def _fit_channels(
-    pixels: Shaped[np.ndarray, "H W *C"], path: Path, spec: ImageSpec
+    pixels: Shaped[np.ndarray, "H W *C"], path: ImageSource, spec: ImageSpec
 ) -> Shaped[np.ndarray, "H W C"]:
     if spec.channels not in (1, 3):
         raise UsageError(

@@ -1,0 +1,156 @@
+"""`truemask serve`: masks over HTTP, and a page to drop a photo on."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from truemask.commands.output import print_json
+from truemask.commands.words import ALLOW, allowed
+from truemask.errors import UsageError
+
+# The command line starts fast: what imports PyTorch stands inside the functions.
+if TYPE_CHECKING:
+    from truemask.inference.engine_choice import Choice
+    from truemask.inference.serve_queue import ServedModel
+    from truemask.runs import Run
+
+HELP = "Serve a model over HTTP, with a page to drop a photo on; two models side by side."
+EXAMPLES = (
+    "truemask serve runs/photos/DATE                        http://127.0.0.1:8000\n"
+    "truemask serve runs/photos/DATE runs/photos/OTHER      two models side by side\n"
+    "truemask serve runs/photos/DATE --host 0.0.0.0 --port 80 --queue 128\n"
+    "curl --data-binary @photo.jpg 'http://127.0.0.1:8000/predict?format=mask' > mask.png"
+)
+_ENGINES = ("auto", "onnx", "torch", "bf16")
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    command.add_argument("path", type=Path, metavar="RUN")
+    command.add_argument("other", type=Path, metavar="RUN2", nargs="?")
+    command.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    command.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
+    command.add_argument(
+        "--engine",
+        choices=_ENGINES,
+        default="auto",
+        help="default: ONNX Runtime where it agrees with the model, else PyTorch",
+    )
+    command.add_argument(
+        "--file", type=Path, metavar="ONNX", help="an exported file of RUN, such as an int8 one"
+    )
+    command.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
+    command.add_argument(
+        "--max-bytes", type=int, default=20_000_000, metavar="N", help="of an upload"
+    )
+    command.add_argument(
+        "--max-pixels", type=int, default=25_000_000, metavar="N", help="of an image"
+    )
+    command.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="to upload, and to answer"
+    )
+    command.add_argument(
+        "--queue", type=int, default=64, metavar="N", help="images accepted and not yet answered"
+    )
+    command.add_argument(
+        "--batch", type=int, default=8, metavar="N", help="images computed at once"
+    )
+    command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it, print, and give the exit code."""
+    try:
+        from truemask.inference.serve import create_app
+        from truemask.inference.serve_http import open_socket, run_server
+    except ImportError as error:
+        raise UsageError(f"serve needs {error.name}: pip install 'truemask[serve]'") from error
+    from truemask.inference.serve_limits import Limits
+    from truemask.runs import Run
+
+    limits = Limits(
+        bytes=options.max_bytes,
+        pixels=options.max_pixels,
+        seconds=options.timeout,
+        queue=options.queue,
+        batch=options.batch,
+    )
+    if options.file is not None and options.other is not None:
+        raise UsageError("--file is of one run: leave RUN2 out")
+    if options.threads < 0:
+        raise UsageError(f"--threads is {options.threads}: give 1 or more, or 0 for all cores")
+    # Before the models are loaded, which takes long.
+    listening = open_socket(options.host, options.port)
+    with listening:
+        runs = [Run.open(path) for path in (options.path, options.other) if path is not None]
+        names = _names(runs)
+        models = [_serve(run, name, options) for run, name in zip(runs, names, strict=True)]
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        address = f"http://{host}:{listening.getsockname()[1]}"
+
+        def started() -> None:
+            _say(address, models, json=options.json)
+
+        run_server(create_app(models, limits), listening, started=started)
+    return 0
+
+
+def _say(address: str, models: "list[ServedModel]", *, json: bool) -> None:
+    if json:
+        said: list[dict[str, Any]] = [
+            {"name": model.name, "engine": model.engine.name, "reason": model.reason}
+            for model in models
+        ]
+        print_json({"address": address, "models": said})
+    else:
+        for model in models:
+            print(f"{model.name}: {model.engine.name} ({model.reason})")
+        print(f"Serving at {address} (Ctrl-C stops it, once all requests are answered)")
+    sys.stdout.flush()
+
+
+def _serve(run: "Run", name: str, options: argparse.Namespace) -> "ServedModel":
+    from truemask.inference.serve_queue import ServedModel
+
+    bundle = run.load_bundle(allow=allowed(options.allow))
+    options.console.print(f"{name}: preparing its engine", style="dim", highlight=False)
+    choice = _choose(run, bundle, options)
+    return ServedModel(name=name, bundle=bundle, engine=choice.engine, reason=choice.reason)
+
+
+def _choose(run: "Run", bundle: Any, options: argparse.Namespace) -> "Choice":
+    import torch
+
+    from truemask.inference.engine import OnnxEngine, TorchEngine
+    from truemask.inference.engine_choice import Choice, choose_engine, open_file
+
+    if options.file is not None:
+        return open_file(options.file, bundle, run, threads=options.threads)
+    if torch.cuda.is_available() and options.engine != "onnx":
+        bundle.model.to("cuda")
+    if options.engine in ("torch", "bf16"):
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        engine = TorchEngine(bundle, "bf16" if options.engine == "bf16" else "fp32")
+        return Choice(engine=engine, reason="asked for")
+    choice = choose_engine(run, bundle, threads=options.threads)
+    if options.engine == "onnx" and not isinstance(choice.engine, OnnxEngine):
+        raise UsageError(f"{run.path} cannot be served by ONNX Runtime: {choice.reason}")
+    return choice
+
+
+def _names(runs: "list[Run]") -> list[str]:
+    """A name for each run, of signs that need no escape in an address; no two are alike."""
+    paths = [run.path.resolve() for run in runs]
+    names = [_plain(path.parent.name) for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{_plain(path.name)}" for name, path in zip(names, paths, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{i}" for i, name in enumerate(names, start=1)]
+    return names
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:60] or "model"

@@ -1,0 +1,178 @@
+"""Images of concurrent requests, brought together to batches: one queue and thread a model.
+
+A batch is what waits when the thread is free: images of one size, the oldest first. Nobody waits
+for a batch to become full, so that batching never costs time; under load it fills by itself.
+An image's mask does not depend on what else is in its batch, as engines promise.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+
+from truemask.bundle import Bundle
+from truemask.inference.engine import Engine
+from truemask.inference.predict import predict_image
+from truemask.models.tiling import LARGEST_SIDE
+
+WHOLE_PIXELS = LARGEST_SIDE**2
+"""Larger images are predicted in tiles by PyTorch, one at a time; nor does a batch hold more."""
+
+
+class QueueFull(Exception):
+    """No more images are accepted now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A model that is served.
+
+    Attributes:
+        name: in requests.
+        bundle: the model itself, which predicts images too large for one piece.
+        engine: what predicts all others.
+        reason: why this engine.
+    """
+
+    name: str
+    bundle: Bundle
+    engine: Engine
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The mask of one image, and its mean confidence from 0 to 1."""
+
+    ids: UInt8[np.ndarray, "H W"]
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    image: Shaped[np.ndarray, "H W C"]
+    future: "Future[Found]" = field(default_factory=Future)
+
+
+class ModelQueue:
+    """A bounded queue before a model, and the thread that empties it.
+
+    Args:
+        model: what computes.
+        batch: most images that are computed at once.
+        images: most that may be accepted and unanswered.
+        pixels: most that these may have together; one image is accepted whatever its size.
+        observe: called with the size of each batch.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        *,
+        batch: int,
+        images: int,
+        pixels: int,
+        observe: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.model = model
+        self._batch = batch
+        self._most_images, self._most_pixels = images, pixels
+        self._observe = observe
+        self._placed = self._placed_pixels = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name=f"model {model.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def placed(self) -> int:
+        """Images that are accepted and not yet answered."""
+        return self._placed
+
+    @contextmanager
+    def place(self, pixels: int) -> Iterator[None]:
+        """A place for an image of so many pixels, from its decoding to its answer.
+
+        Raises:
+            QueueFull: there is none.
+        """
+        with self._changed:
+            full = self._placed >= self._most_images
+            heavy = self._placed > 0 and self._placed_pixels + pixels > self._most_pixels
+            if full or heavy or self._closed:
+                raise QueueFull
+            self._placed += 1
+            self._placed_pixels += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._placed -= 1
+                self._placed_pixels -= pixels
+
+    def submit(self, image: Shaped[np.ndarray, "H W C"]) -> "Future[Found]":
+        """Predict an image that has a place; a future that is cancelled in time costs nothing."""
+        waiting = _Waiting(image)
+        with self._changed:
+            self._waiting.append(waiting)
+            self._changed.notify()
+        return waiting.future
+
+    def close(self) -> None:
+        """Finish what waits, then end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next():
+            live = [item for item in batch if item.future.set_running_or_notify_cancel()]
+            if not live:
+                continue
+            self._observe(len(live))
+            try:
+                found = self._predict([item.image for item in live])
+            except Exception as error:  # the requests report it, and the thread goes on
+                for item in live:
+                    item.future.set_exception(error)
+            else:
+                for item, one in zip(live, found, strict=True):
+                    item.future.set_result(one)
+
+    def _next(self) -> list[_Waiting]:
+        """The images of the next batch; none when the queue is closed and empty."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            if not self._waiting:
+                return []
+            shape = self._waiting[0].image.shape
+            most = max(1, min(self._batch, WHOLE_PIXELS // (shape[0] * shape[1])))
+            chosen: list[_Waiting] = []
+            kept: deque[_Waiting] = deque()
+            for item in self._waiting:
+                same = item.image.shape == shape and len(chosen) < most
+                (chosen if same else kept).append(item)
+            self._waiting = kept
+            return chosen
+
+    def _predict(self, images: list[Shaped[np.ndarray, "H W C"]]) -> list[Found]:
+        height, width = images[0].shape[:2]
+        if height * width > WHOLE_PIXELS:
+            tensors = (torch.from_numpy(image).permute(2, 0, 1) for image in images)
+            whole = (predict_image(self.model.bundle, tensor) for tensor in tensors)
+            return [Found(one.ids.numpy(), one.confidence) for one in whole]
+        batch = images[0][None] if len(images) == 1 else np.stack(images)
+        found = self.model.engine.predict(batch.transpose(0, 3, 1, 2))
+        assert found.confidence is not None
+        return [
+            Found(ids, float(sure)) for ids, sure in zip(found.ids, found.confidence, strict=True)
+        ]
