@@ -53,17 +53,17 @@ def train_arm(order: dict[str, Any]) -> None:
     ]  # fmt: skip
     timed = [*words, f"trainer.max_time='{seconds // 60}:{seconds % 60:02d}'"]
     console = Console(quiet=True)
-    planning = 0.0
+    planning, opened = 0.0, None
     if order["arm"] == "plan":
         start = time.process_time()
         plan, config = planned(timed, folder=folder, console=console)
-        planning = time.process_time() - start
+        planning, opened = time.process_time() - start, plan.opened
         left = max(1, seconds - round(planning))
         config["trainer"]["max_time"] = f"{left // 60}:{left % 60:02d}"
         config["plan"] = plan.text
     else:
         config = compose_config(timed, folder=folder)
-    result = train(config, console=console)
+    result = train(config, console=console, opened=opened)
     print(json.dumps({"run": result.run, "planning": planning, "seconds": result.seconds}))
 
 

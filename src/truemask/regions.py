@@ -4,6 +4,7 @@ Everything is exact and works on integers; a mask of 1280x720 takes about a mill
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,12 +90,33 @@ class Runs:
         _, numbers = connected_components(graph, directed=False)
         return numbers
 
+    @cached_property
+    def _differs_below(self) -> Bool[np.ndarray, "h W"]:
+        """Whether a pixel differs from the one below it; of all rows but the last."""
+        found: Bool[np.ndarray, "h W"] = self.mask[1:] != self.mask[:-1]
+        return found
+
+    def sides(self) -> tuple[Shaped[np.ndarray, " U"], Shaped[np.ndarray, " L"]]:
+        """The values on both sides of the upright edges between pixels, and of the level ones.
+
+        The border of the mask is no edge.
+
+        Returns:
+            Two values of each edge between two pixels side by side; likewise one over the other.
+        """
+        width = self.shape[1]
+        after = np.flatnonzero(self.starts % width)
+        upright = np.concatenate((self.values[after], self.values[after - 1]))
+        over = np.flatnonzero(self._differs_below)
+        flat = self.mask.reshape(-1)
+        return upright, np.concatenate((flat[over], flat[over + width]))
+
     def values_at_borders(self) -> Shaped[np.ndarray, " B"]:
         """The values of all pixels that share a side with a pixel of another value."""
         found = self.changed.copy()
         found[:, 0] = False
         found[:, :-1] |= self.changed[:, 1:]
-        down = self.mask[1:] != self.mask[:-1]
+        down = self._differs_below
         found[1:] |= down
         found[:-1] |= down
         values: Shaped[np.ndarray, " B"] = self.mask.reshape(-1)[np.flatnonzero(found)]

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from truemask.analysis.plan import choose, make_plan
 from truemask.analysis.plan_choice import Choice
@@ -17,11 +18,15 @@ from truemask.analysis.plan_facts import ClassFacts, Facts
 from truemask.analysis.plan_file import to_yaml
 from truemask.analysis.plan_machine import Machine, StepCost, measure_step
 from truemask.analysis.plan_network import ENOUGH_IMAGES, receptive_field
+from truemask.checks.outcome import Outcome
 from truemask.cli import main
+from truemask.commands import plan as commands_plan
 from truemask.compose import compose_config
+from truemask.datasets import folder as datasets_folder
 from truemask.errors import UsageError
 from truemask.models.unet import UNet
 from truemask.runs import Run
+from truemask.training import fit
 
 
 def classes(**thickness: float) -> dict[str, ClassFacts]:
@@ -33,10 +38,9 @@ def classes(**thickness: float) -> dict[str, ClassFacts]:
 
 STREET = Facts(
     images=367,
-    looked_at=200,
+    counted=367,
     height=360,
     width=480,
-    smallest=(360, 480),
     channels=3,
     photos=True,
     endless=False,
@@ -50,7 +54,6 @@ CRACKS = replace(
     STREET,
     images=70,
     height=320,
-    smallest=(320, 480),
     classes={
         "background": ClassFacts(share=0.983, present=1.0, thickness=148),
         "crack": ClassFacts(share=0.017, present=1.0, thickness=2.5),
@@ -107,10 +110,6 @@ def test_a_left_hand_upside_down_is_a_right_one() -> None:
     assert "data.augmentation.turn" not in settings
 
 
-def test_one_tiny_image_makes_no_tiny_crop() -> None:
-    assert chosen(replace(CRACKS, smallest=(20, 20)))["data.crop"] == chosen(CRACKS)["data.crop"]
-
-
 def test_reasons_tell_nothing_that_cannot_be() -> None:
     def reasons(facts: Facts) -> dict[str, str]:
         return {choice.key: choice.reason for choice in choose(facts, MACHINE)}
@@ -125,7 +124,7 @@ def test_reasons_tell_nothing_that_cannot_be() -> None:
 
 
 def test_thin_structures_are_cropped_and_wide_ones_resized() -> None:
-    huge = {"height": 1280, "width": 1920, "smallest": (1280, 1920)}
+    huge = {"height": 1280, "width": 1920}
     thin = chosen(replace(STREET, **huge))  # type: ignore[arg-type]
     assert "data.resize" not in thin
     assert thin["data.crop"][0] * thin["data.crop"][1] < 100_000
@@ -137,14 +136,14 @@ def test_thin_structures_are_cropped_and_wide_ones_resized() -> None:
 
 
 def test_small_images_are_trained_on_whole() -> None:
-    small = replace(STREET, height=94, width=120, smallest=(83, 83))
+    small = replace(STREET, height=94, width=120)
     assert chosen(small)["data.crop"] == [94, 120]
 
 
 def test_crops_of_large_images_are_laid_on_rare_classes() -> None:
     few = {**STREET.classes, "pole": ClassFacts(share=0.004, present=0.9, thickness=2.4)}
     assert "data.focus" not in chosen(replace(STREET, classes=few))  # half of the image sees them
-    huge = replace(STREET, classes=few, height=1080, width=1920, smallest=(1080, 1920))
+    huge = replace(STREET, classes=few, height=1080, width=1920)
     assert chosen(huge)["data.focus"] == {"pole": 0.333}
 
 
@@ -207,11 +206,11 @@ def test_the_receptive_field_is_what_a_gradient_reaches(levels: int, downscale: 
 
 def test_the_levels_follow_the_structures_and_the_crop() -> None:
     assert len(chosen(STREET)["model.widths"]) == 5
-    small = replace(STREET, height=80, width=80, smallest=(80, 80))
+    small = replace(STREET, height=80, width=80)
     fine = replace(small, classes=classes(a=12, b=14, c=2))
     assert len(chosen(fine)["model.widths"]) == 3
     assert len(chosen(replace(small, classes=classes(a=50, b=14)))["model.widths"]) == 4
-    tiny = replace(STREET, height=32, width=32, smallest=(32, 32))
+    tiny = replace(STREET, height=32, width=32)
     assert len(chosen(tiny)["model.widths"]) == 3
 
 
@@ -438,3 +437,51 @@ def test_focus_names_classes_of_the_data(
     assert main([*words, "data.focus.foreground=1.5"]) == 2
     assert "at most 1" in capsys.readouterr().err
     assert main([*words, "data.crop=[16,16]", "data.focus.foreground=0.5"]) == 0
+
+
+def test_check_looks_at_what_train_would_run(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def keep(config: dict[str, Any], **_: Any) -> Outcome:
+        seen.update(config)
+        return Outcome()
+
+    monkeypatch.setattr(fit, "check", keep)
+    assert main(["check", str(photos), "data.batch_size=3"]) == 0
+    planned, config = commands_plan.planned(
+        ["data.batch_size=3"], folder=photos, console=Console(quiet=True)
+    )
+    assert seen == config
+    assert seen["loss"] != compose_config(["data.batch_size=3"], folder=photos)["loss"]
+    assert planned.choices
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_the_data_are_opened_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    opened: list[Any] = []
+    find = datasets_folder.find_pairs
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        opened.append(args)
+        return find(*args, **kwargs)
+
+    monkeypatch.setattr(datasets_folder, "find_pairs", counting)
+    words = [*SMALL[:2], f"runs={tmp_path / 'runs'}"]
+    assert main([command, str(photos), *words, "checks.stop=false"]) in (0, 1)
+    assert len(opened) == 1
+
+
+def test_a_class_that_never_occurs_is_named_with_what_follows(
+    photos: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (photos / "classes.json").write_text(json.dumps(["background", "crack", "dragon"]))
+    file = tmp_path / "plan.yaml"
+    assert main(["plan", str(photos), "--out", str(file)]) == 0
+    said = capsys.readouterr().err
+    assert "! dragon never occurs" in said
+    assert "# ! dragon never occurs" in file.read_text()
+    assert compose_config([f"experiment={file}"], folder=photos)

@@ -119,16 +119,18 @@ def test_sixteen_bits_are_told_and_counted_as_they_reach_the_model(tmp_path):
     assert result.normalisation.mean[0] == pytest.approx((wide / 65535).mean(), abs=1e-4)
 
 
-def test_a_single_image_and_no_test_part(tmp_path):
+def test_a_single_image_and_no_test_part(tmp_path, capsys):
     root = write_folder(tmp_path / "data", parts=("train",), images=1)
     parts = {"train": folder(root, split=(1, 0, 0))["train"]}
     result = survey(parts, name="one", processes=1)
     assert result.total.images == 1
     assert result.differences == []
-    assert (
-        main(["survey", str(root), "data.dataset.split=[1,0,0]", "--out", str(tmp_path / "o")]) == 0
-    )
+    # Also where nobody says that there is nothing to split; a training needs more.
+    assert main(["survey", str(root), "--out", str(tmp_path / "o")]) == 0
     assert (tmp_path / "o" / "survey.html").stat().st_size > 10_000
+    capsys.readouterr()
+    assert main(["train", str(root), f"runs={tmp_path / 'runs'}"]) == 2
+    assert "holds 1 image, and at least 3 are needed" in capsys.readouterr().err
 
 
 def test_the_second_time_nothing_is_decoded(tmp_path):

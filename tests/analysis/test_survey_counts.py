@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 
 from truemask.analysis.survey_counts import BINS, GRID, NAMED, SIDES, Counts, merged
 from truemask.channels import STEPS, ChannelSums
+from truemask.datasets.measuring import spots_of_image
 from truemask.datasets.sample import Sample
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
@@ -46,8 +47,8 @@ def counts_of(sample):
         name=sample.name,
         labels=LABELS,
         mode="RGB",
-        attributes={"light": sample.attributes["light"]},
-    )
+        spots=spots_of_image(sample.image, SPEC),
+    ).grouped({"light": sample.attributes["light"]})
 
 
 def same(one: Any, other: Any) -> bool:
@@ -100,6 +101,7 @@ def test_every_number_is_that_of_a_loop_over_pixels(ids):
     sample = sample_of(ids)
     found = counts_of(sample)
     height, width = ids.shape
+    edges = np.zeros((2, K + 1), int)
     pixels, boundary = [0] * (K + 1), [0] * (K + 1)
     heat = np.zeros((K + 1, GRID, GRID), int)
     for y in range(height):
@@ -107,6 +109,10 @@ def test_every_number_is_that_of_a_loop_over_pixels(ids):
             k = min(int(ids[y, x]), K)
             pixels[k] += 1
             heat[k, y * GRID // height, x * GRID // width] += 1
+            for axis, (b, a) in enumerate(((y, x + 1), (y + 1, x))):
+                if b < height and a < width and ids[b, a] != ids[y, x]:
+                    edges[axis, k] += 1
+                    edges[axis, min(int(ids[b, a]), K)] += 1
             sides = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
             boundary[k] += any(
                 ids[b, a] != ids[y, x] for b, a in sides if 0 <= b < height and 0 <= a < width
@@ -114,6 +120,11 @@ def test_every_number_is_that_of_a_loop_over_pixels(ids):
     assert found.tally.pixels.tolist() == pixels
     assert found.boundary.tolist() == boundary
     assert np.array_equal(found.heat, heat)
+    assert np.array_equal(found.edges, edges[:, :K])
+    assert found.colours == {
+        (k, *(int(channel[ids == k].mean()) // 8 for channel in sample.image.numpy())): 1
+        for k in np.unique(ids[ids < K]).tolist()
+    }
     sizes = np.zeros((K, BINS), int)
     below, pixels_below = np.zeros((len(SIDES), K), int), np.zeros((len(SIDES), K), int)
     for k, area in flood(ids):

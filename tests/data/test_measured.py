@@ -11,6 +11,7 @@ from truemask.channels import ChannelSums
 from truemask.data.label_edits import LabelEdits, Relabelled, edit_labels
 from truemask.data.views import View, measured, resized
 from truemask.datasets.folder import folder
+from truemask.datasets.measuring import spot_step, spots_of
 from truemask.datasets.paired import PairedDataset
 from truemask.datasets.pairing import Pair
 from truemask.errors import UsageError
@@ -68,6 +69,38 @@ def dataset(tmp_path, kind, spec):
     return PairedDataset(pairs=(pair,), labels=LABELS, images=spec)
 
 
+def require_same(found, sample, spec):
+    assert found.channels == ChannelSums.of(sample.image, spec)
+    assert found.mask.numpy().tolist() == sample.mask.numpy().tolist()
+    if spec.dtype != "uint8":
+        assert found.spots is None
+        return
+    height, width = sample.mask.shape
+    step = spot_step(height, width)
+    rows, columns = (
+        np.array([step // 2 + step * k for k in range(length // step)])
+        for length in (height, width)
+    )
+    pixels = sample.image.numpy().transpose(1, 2, 0)
+    assert np.array_equal(found.spots, pixels[np.ix_(rows, columns)])
+    assert np.array_equal(spots_of(found.mask.numpy()), sample.mask.numpy()[np.ix_(rows, columns)])
+
+
+@pytest.mark.parametrize("kind", ["RGB", "L", "turned", "P"])
+@pytest.mark.parametrize("size", [(301, 407), (720, 1280), (2, 40_000)])
+def test_spots_are_the_middles_of_squares_at_any_size(tmp_path, size, kind, monkeypatch):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+    monkeypatch.setitem(globals(), "picture", lambda _: Image.fromarray(pixels))
+    data = dataset(tmp_path, "RGB", RGB)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made = Image.fromarray(pixels).convert("RGB" if kind == "turned" else kind)
+    made.save(tmp_path / "x.png", **({"exif": exif} if kind == "turned" else {}))
+    Image.fromarray(random.integers(0, 3, size, dtype=np.uint8)).save(tmp_path / "mask.png")
+    require_same(data.measured(0), data[0], RGB)
+
+
 @pytest.mark.parametrize("spec", [RGB, GREY, FLOATS], ids=["rgb", "grey", "floats"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_and_mask_are_those_of_the_sample(tmp_path, kind, spec):
@@ -84,16 +117,14 @@ def test_sums_and_mask_are_those_of_the_sample(tmp_path, kind, spec):
         assert refused["measured"] == refused["__getitem__"]
         return
     sample = data[0]
-    sums, mask, _ = data.measured(0)
-    assert sums == ChannelSums.of(sample.image, spec)
-    assert mask.numpy().tolist() == sample.mask.numpy().tolist()
+    require_same(data.measured(0), sample, spec)
 
 
 def test_the_kind_of_a_file_is_told(tmp_path):
     told = {}
     for kind in KINDS:
         (tmp_path / kind).mkdir()
-        told[kind] = dataset(tmp_path / kind, kind, RGB).measured(0)[2]
+        told[kind] = dataset(tmp_path / kind, kind, RGB).measured(0).mode
     assert told["RGB"] == told["JPEG"] == "RGB"
     assert told["L"] == told["grey JPEG"] == "L"
     assert told["16-bit L"] == "16-bit L"
@@ -109,9 +140,7 @@ def test_views_and_relabelled_data_tell_the_same(tmp_path):
         resized(data, (7, 9)),
         Relabelled(dataset=View.of([data]), labels=labels),
     ):
-        sums, mask, _ = measured(made, 0)
-        assert sums == ChannelSums.of(made[0].image, RGB)
-        assert mask.numpy().tolist() == made[0].mask.numpy().tolist()
+        require_same(measured(made, 0), made[0], RGB)
 
 
 def test_a_class_that_reads_otherwise_than_the_one_above_it_is_asked_itself(tmp_path):
@@ -132,7 +161,5 @@ def test_real_photographs():
     data = folder(REAL / "camvid")["train"]
     for index in range(0, len(data), 60):
         sample = data[index]
-        sums, mask, mode = data.measured(index)
-        assert sums == ChannelSums.of(sample.image, data.images)
-        assert mask.equal(sample.mask)
-        assert mode == "RGB"
+        require_same(data.measured(index), sample, data.images)
+        assert data.measured(index).mode == "RGB"

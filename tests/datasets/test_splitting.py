@@ -86,9 +86,11 @@ def test_train_alone_is_split_like_a_plain_folder():
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_too_few_images(count):
-    with pytest.raises(UsageError, match=f"holds {count} images?, and at least 3"):
-        split_pairs(pairs(count), ROOT, shares=SHARES, seed=0)
+def test_too_few_images_are_one_part(count):
+    parts, notes = split_pairs(pairs(count), ROOT, shares=SHARES, seed=0)
+    assert {part: len(members) for part, members in parts.items()} == {"train": count}
+    assert len(notes) == 1
+    assert "too few to be split" in notes[0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from truemask.analysis.plan_choice import Choice
-from truemask.analysis.plan_facts import Facts, gather_facts
+from truemask.analysis.plan_facts import Facts
 from truemask.analysis.plan_file import to_yaml
 from truemask.analysis.plan_machine import Machine, look_at_machine, measure_step
 from truemask.analysis.plan_network import (
@@ -26,10 +26,11 @@ from truemask.analysis.plan_network import (
     width_choice,
 )
 from truemask.analysis.plan_sizes import crop_size, focus_choice, scale_choice, side_choices
+from truemask.analysis.plan_survey import look_at
 from truemask.analysis.plan_symmetry import augmentation_choices
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
-from truemask.training.opening import open_parts
+from truemask.training.opening import Opened, open_parts
 from truemask.training.settings import DataSettings, TrainerSettings, parse_time
 from truemask.training.setup import settings
 
@@ -56,6 +57,8 @@ class Plan:
         time: that the training is given, as `trainer.max_time`; `None` where it is open.
         text: of the experiment's file.
         notes: on the data, one sentence each.
+        warnings: likewise, of what is wrong with it for a training.
+        opened: the data, for a training that follows.
     """
 
     choices: tuple[Choice, ...]
@@ -64,6 +67,8 @@ class Plan:
     time: str | None
     text: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    opened: Opened
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -74,6 +79,7 @@ class Plan:
             "time": self.time,
             "yaml": self.text,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
     @property
@@ -106,13 +112,24 @@ def make_plan(
     """
     data: DataSettings = settings(DataSettings, config["data"], key="data")
     trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
-    parts, _ = open_parts(data, seed=config["seed"], training=True, fetch=True, progress=progress)
+    opened = Opened()
+    # At their own size, as a survey counts them.
+    parts, _ = open_parts(
+        replace(data, resize=None, evaluation_size="native"),
+        seed=config["seed"],
+        training=True,
+        fetch=True,
+        opened=opened,
+        progress=progress,
+    )
     if "train" not in parts or len(parts["train"]) == 0:
         raise UsageError(
             "data.dataset has no train images, and a plan is made from them: give "
             "'data.split={_target_: truemask.data.splits.Ratio}' to part those that there are"
         )
-    facts = gather_facts(parts["train"], seed=config["seed"], progress=progress)
+    facts, warnings = look_at(parts, progress=progress)
+    if data.resize is not None:
+        facts = facts.resized(data.resize[0], data.resize[1])
     seconds = None if trainer.max_time is None else parse_time(trainer.max_time)
     keys = {word.partition("=")[0].lstrip("+~") for word in words}
     own_model = any(key.split(".")[0] == "model" for key in keys)
@@ -144,9 +161,12 @@ def make_plan(
         text=to_yaml(
             choices,
             heading=_heading(facts, machine, trainer.max_time),
+            warnings=warnings,
             data={key: config["data"].get(key) for key in _SPECIFIC},
         ),
         notes=parts.notes,
+        warnings=tuple(warnings),
+        opened=opened,
     )
 
 
@@ -241,6 +261,6 @@ def _heading(facts: Facts, machine: Machine, time: str | int | None) -> str:
     given = "no time given" if time is None else f"{time} of time"
     return (
         f"A plan for {facts.images} training images of {facts.height} x {facts.width} with "
-        f"{len(facts.classes)} classes, on {where}, {given}; {facts.looked_at} images were looked "
-        "at. Edit it as you like: truemask train FOLDER experiment=THIS_FILE.yaml"
+        f"{len(facts.classes)} classes, on {where}, {given}; {facts.counted} of them were "
+        "counted. Edit it as you like: truemask train FOLDER experiment=THIS_FILE.yaml"
     )

@@ -17,6 +17,7 @@ def to_yaml(
     *,
     heading: str,
     data: Mapping[str, Any],
+    warnings: Sequence[str] = (),
 ) -> str:
     """The file's text; read again it has the same values.
 
@@ -24,8 +25,11 @@ def to_yaml(
         choices: of the plan, in order.
         heading: what the file is, a sentence.
         data: what is not chosen: the dataset, and which parts and classes of it.
+        warnings: what is wrong with the data, a sentence each.
     """
     lines = ["# @package _global_", *_comment(heading, "")]
+    for warning in warnings:
+        lines += _comment(f"! {warning}", "")
     if (group := data_group(data["dataset"])) is not None:
         lines += ["defaults:", f"  - override /data: {group}", ""]
         given = {f"data.{key}": value for key, value in data.items() if value is not None}

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import PIL
 
-from truemask.analysis.survey_counts import Counts, Tally
+from truemask.analysis.survey_counts import TABLES, Counts, Tally
+from truemask.analysis.survey_traits import shares_in_cells
 from truemask.channels import ChannelSums
 from truemask.files import default_cache_folder
 
@@ -31,7 +32,9 @@ BUDGET = 2 << 30
 
 NAME = "survey.sqlite"
 
-_TABLES = ("boundary", "together", "regions", "below", "pixels_below", "heat")
+_TABLES = tuple(name for name in TABLES if name not in ("shares", "changes"))
+"""What is kept; the others follow from the heatmaps of an image."""
+
 _WAIT = 10.0
 """Seconds to wait for another writer, before the images are counted without the cache."""
 
@@ -138,17 +141,16 @@ class CountsCache:
         logging.getLogger(__name__).info("No counts are kept in %s: %s", self.path, error)
 
 
-def key_of(fingerprint: bytes | None, *, name: str, attributes: Mapping[str, str]) -> bytes | None:
+def key_of(fingerprint: bytes | None, *, name: str) -> bytes | None:
     """The key of an image's counts; None where nothing tells whether its files changed.
 
     Args:
         fingerprint: of the sample, which changes with its files, classes and settings.
         name: of the sample.
-        attributes: those by which it is grouped.
     """
     if fingerprint is None:
         return None
-    described = repr((_code(), fingerprint, name, sorted(attributes.items())))
+    described = repr((_code(), fingerprint, name))
     return hashlib.blake2b(described.encode(), digest_size=16).digest()
 
 
@@ -157,7 +159,8 @@ def _code() -> str:
     """What reads and counts: this package's code as it is, and the libraries it calls."""
     package = Path(__file__).parents[1]
     files = [package / name for name in ("images.py", "labels.py", "regions.py", "channels.py")]
-    files += [Path(__file__), package / "analysis" / "survey_counts.py"]
+    files += [Path(__file__)]
+    files += [package / "analysis" / f"survey_{name}.py" for name in ("counts", "traits")]
     for folder in ("data", "datasets"):
         files += sorted((package / folder).glob("*.py"))
     digest = hashlib.blake2b(digest_size=16)
@@ -176,7 +179,7 @@ def pack(counts: Counts, *, key: bytes) -> bytes:
         "channels": [counts.channels.pixels, counts.channels.sums, counts.channels.squares],
         "sizes": [[*size, images] for size, images in counts.sizes.items()],
         "modes": dict(counts.modes),
-        "groups": [list(group) for group in counts.groups],
+        "colours": [list(colour) for colour in counts.colours],
         "lacking": [[place, mark.hex(), name] for place, some in enumerate(counts.lacking)
                     for mark, name in some],
         "places": len(places),
@@ -215,7 +218,8 @@ def unpack(value: bytes, *, key: bytes, classes: int, channels: int) -> Counts |
     counts.channels = ChannelSums(total, tuple(sums), tuple(squares))
     counts.sizes = Counter({(h, w): n for h, w, n in header["sizes"]})
     counts.modes = Counter(header["modes"])
-    counts.groups = {(key, name): Tally.of(pixels) for key, name in header["groups"]}
+    counts.colours = Counter(tuple(colour) for colour in header["colours"])
+    counts.shares, counts.changes = shares_in_cells(counts.heat)
     for place, mark, name in header["lacking"]:
         counts.lacking[place].append((bytes.fromhex(mark), name))
     return counts

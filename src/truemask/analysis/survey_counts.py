@@ -7,13 +7,20 @@ memory does not grow with the number of images.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
+from truemask.analysis.survey_traits import (
+    CELLS,
+    Colour,
+    edge_sides,
+    mean_colours,
+    shares_in_cells,
+)
 from truemask.channels import ChannelSums
 from truemask.labels import LabelMap
 from truemask.regions import Runs
@@ -29,6 +36,12 @@ BINS = 32
 
 NAMED = 24
 """Images without a class that are named at most: those whose names have the least hash."""
+
+TABLES = (
+    "boundary", "together", "regions", "below", "pixels_below", "heat", "edges", "shares",
+    "changes",
+)  # fmt: skip
+"""Counts that are arrays, of which two are added cell by cell."""
 
 Tables = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -109,6 +122,10 @@ class Counts:
         below: (S, K) regions smaller than one pixel at each of `SIDES`.
         pixels_below: (S, K) pixels of those.
         heat: (K + 1, `GRID`, `GRID`) pixels of each class in each cell of the images.
+        edges: (2, K) sides of pixels between each class and what is not it: upright, level.
+        shares: (K, S, S) sums of its shares in the cells of a coarser grid, in parts of `WHOLE`.
+        changes: (2, K, S, S) sums of the squares of the changes of these by a flip.
+        colours: class and levels of its mean colour in an image -> images.
         groups: (attribute, value) -> the images of that value.
         lacking: of each class, up to `NAMED` images without it: (hash, name), sorted.
         failed: files that cannot be used, and why: (name, reason), sorted; up to `NAMED`.
@@ -123,7 +140,11 @@ class Counts:
     below: Int64[np.ndarray, "S K"]
     pixels_below: Int64[np.ndarray, "S K"]
     heat: Int64[np.ndarray, "K1 64 64"]
+    edges: Int64[np.ndarray, "2 K"]
+    shares: Int64[np.ndarray, "K S S"]
+    changes: Int64[np.ndarray, "2 K S S"]
     lacking: list[list[tuple[bytes, str]]]
+    colours: Counter[Colour] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     groups: dict[tuple[str, str], Tally] = field(default_factory=dict)
@@ -142,6 +163,9 @@ class Counts:
             below=np.zeros((len(SIDES), classes), np.int64),
             pixels_below=np.zeros((len(SIDES), classes), np.int64),
             heat=np.zeros((classes + 1, GRID, GRID), np.int64),
+            edges=np.zeros((2, classes), np.int64),
+            shares=np.zeros((classes, CELLS, CELLS), np.int64),
+            changes=np.zeros((2, classes, CELLS, CELLS), np.int64),
             lacking=[[] for _ in range(classes)],
         )
 
@@ -154,7 +178,7 @@ class Counts:
         name: str,
         labels: LabelMap,
         mode: str = "",
-        attributes: Mapping[str, str] | None = None,
+        spots: Shaped[np.ndarray, "h w C"] | None = None,
     ) -> "Counts":
         """Of one image.
 
@@ -164,7 +188,7 @@ class Counts:
             name: of the sample.
             labels: the classes.
             mode: how its pixels lie in their file.
-            attributes: those by which it is grouped.
+            spots: its values at some spots, see `Measured`; without them no colour is told.
         """
         classes = labels.num_classes
         runs = Runs.of(ids)
@@ -178,6 +202,8 @@ class Counts:
         together = np.zeros((classes, classes), np.int64)
         together[np.ix_(present, present)] = 1
         mark = [(_hash(name), name)]
+        heat = _heat(runs, np.flatnonzero(pixels), classes)
+        shares, changes = shares_in_cells(heat)
         return cls(
             tally=Tally.of(pixels),
             channels=channels,
@@ -186,11 +212,14 @@ class Counts:
             regions=sizes,
             below=below,
             pixels_below=pixels_below,
-            heat=_heat(runs, np.flatnonzero(pixels), classes),
+            heat=heat,
+            edges=edge_sides(runs, classes),
+            shares=shares,
+            changes=changes,
+            colours=mean_colours(ids, spots, classes),
             lacking=[[] if held else mark for held in pixels[:-1]],
             sizes=Counter({(ids.shape[0], ids.shape[1]): 1}),
             modes=Counter({mode: 1}),
-            groups={item: Tally.of(pixels) for item in (attributes or {}).items()},
         )
 
     @classmethod
@@ -200,15 +229,22 @@ class Counts:
         counts.failed, counts.failures = [(name, reason)], 1
         return counts
 
+    def grouped(self, attributes: Mapping[str, str]) -> "Counts":
+        """Of one image: the same, grouped by these attributes of it."""
+        if not self.tally.images:
+            return self
+        return replace(self, groups=dict.fromkeys(attributes.items(), self.tally))
+
     def add(self, other: "Counts") -> None:
         """Take in the images of another; the order does not matter."""
         self.tally.add(other.tally)
         self.channels = self.channels.merge(other.channels)
-        for name in ("boundary", "together", "regions", "below", "pixels_below", "heat"):
+        for name in TABLES:
             mine: Tables = getattr(self, name)
             mine += getattr(other, name)
         self.sizes.update(other.sizes)
         self.modes.update(other.modes)
+        self.colours.update(other.colours)
         for key, tally in other.groups.items():
             self.groups.setdefault(key, Tally.empty(len(self.tally.holding))).add(tally)
         for place, (mine_, theirs) in enumerate(zip(self.lacking, other.lacking, strict=True)):

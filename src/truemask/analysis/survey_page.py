@@ -62,6 +62,7 @@ def write_page(survey: Survey, shown: Pictures, *, path: Path) -> None:
         "bins": _bins(total),
         "region_sizes": _region_sizes(total),
         "heatmaps": _heatmaps(survey),
+        "symmetry": _symmetry(total),
         "paired": paired,
         "together": _together(survey, paired),
         "size_of_table": _table_size(len(paired)),
@@ -149,6 +150,29 @@ def _heatmaps(survey: Survey) -> list[HeatMap]:
             picture = heatmap(shares.tolist(), aspect=_aspect(size.width, size.height))
             found.append(HeatMap(name, color, picture, float(shares.max())))
     return found
+
+
+def _symmetry(total: PartSurvey) -> list[tuple[str, str, str]]:
+    """What a figure is called, the figure, what it means."""
+    found = total.symmetry
+    moves = "of the map of the classes changes, beyond what chance makes"
+    ratio, told = found.edge_ratio, found.told_by_colour
+    return [
+        ("Upside down", formats.percent(found.upside_down), moves),
+        ("Mirrored", formats.percent(found.mirrored), moves),
+        (
+            "Upright to level edges",
+            "–" if ratio is None else f"{ratio:.2f}",
+            "far from 1, a turn by 90° makes another picture",
+        ),
+        (
+            "Told by colour",
+            formats.percent(told, 0),
+            "of the classes in an image, on average over classes: near 100 %, colour is the class"
+            if told is not None
+            else "not known: images are not of bytes, or one class alone is in several",
+        ),
+    ]
 
 
 def _aspect(width: int, height: int) -> float:

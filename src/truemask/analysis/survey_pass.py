@@ -124,7 +124,7 @@ class Source:
                 # Not where the files changed while they were read.
                 if key is not None and not counts.failures and key == self._key(part, index):
                     fresh[key] = counts
-            total.add(counts)
+            total.add(counts.grouped(self._grouped(attributes(part)[index])))
         if self.cache is not None:
             self.cache.keep(fresh)
         return Counted(block, total, decoded)
@@ -132,11 +132,7 @@ class Source:
     def _key(self, part: SegmentationDataset, index: int) -> bytes | None:
         if self.cache is None:
             return None
-        return key_of(
-            fingerprint(part, index),
-            name=part.names[index],
-            attributes=self._grouped(attributes(part)[index]),
-        )
+        return key_of(fingerprint(part, index), name=part.names[index])
 
     def _grouped(self, known: Mapping[str, str]) -> dict[str, str]:
         return {key: known[key] for key in self.attributes if key in known}
@@ -144,16 +140,16 @@ class Source:
     def _count_one(self, part: SegmentationDataset, index: int) -> Counts:
         name = part.names[index]
         try:
-            channels, mask, mode = measured(part, index)
+            found = measured(part, index)
         except UsageError as error:
             return Counts.failure(name, str(error), classes=self.classes, channels=self.channels)
         return Counts.of(
-            mask.numpy(),
-            channels,
+            found.mask.numpy(),
+            found.channels,
             name=name,
             labels=part.labels,
-            mode=mode,
-            attributes=self._grouped(attributes(part)[index]),
+            mode=found.mode,
+            spots=found.spots,
         )
 
 

@@ -40,6 +40,12 @@ class ClassSurvey:
         below: length of the longer side -> what falls below one pixel there.
         boundary_share: share of its pixels that share a side with a pixel of another id, ignored
             ones included; `None` where it has no pixel.
+        upright_edges: sides of its pixels to a pixel of another id to the left or right.
+        level_edges: likewise above or below.
+        width: typical, in pixels: twice its pixels over its edges, which is the width of a long
+            stripe and half the side of a square; `None` where it has no edge.
+        told_by_colour: share of the images with it in which its mean colour is nearest to that of
+            the class, and of no other; `None` where that is not known.
         lacking: some images without it, of those that can be used.
     """
 
@@ -51,7 +57,30 @@ class ClassSurvey:
     region_sizes: dict[int, int]
     below: dict[int, Below]
     boundary_share: float | None
+    upright_edges: int
+    level_edges: int
+    width: float | None
+    told_by_colour: float | None
     lacking: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symmetry:
+    """What may be done to images without making others of them than there are.
+
+    Attributes:
+        upside_down: how much the map of the classes changes when every image is turned upside
+            down: the mean total variation of its cells, 0 to 1, less what chance alone gives.
+        mirrored: the same for left and right.
+        edge_ratio: length of upright over level edges of the classes; `None` without level ones.
+        told_by_colour: how often the mean colour of a class in an image tells which class it is,
+            0 to 1, on average over the classes; `None` where that is not known.
+    """
+
+    upside_down: float
+    mirrored: float
+    edge_ratio: float | None
+    told_by_colour: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +107,7 @@ class PartSurvey:
         sizes: the most frequent first.
         modes: how the pixels of the files lie -> images, the most frequent first.
         classes: in the order of ids.
+        symmetry: what may be done to them.
         co_occurrence: (K, K) images that hold both classes; the diagonal, those that hold one.
         heatmaps: of each class, and of ignored pixels last, (G, G) pixels in each cell of a grid
             that is laid over every image, whatever its size.
@@ -93,6 +123,7 @@ class PartSurvey:
     sizes: list[SizeSurvey]
     modes: dict[str, int]
     classes: list[ClassSurvey]
+    symmetry: Symmetry
     co_occurrence: list[list[int]]
     heatmaps: list[list[list[int]]]
 
@@ -294,6 +325,7 @@ def _part(value: Mapping[str, Any]) -> PartSurvey:
                 "failed": [(str(name), str(reason)) for name, reason in value["failed"]],
                 "sizes": [SizeSurvey(**item) for item in value["sizes"]],
                 "classes": [_class(item) for item in value["classes"]],
+                "symmetry": Symmetry(**value["symmetry"]),
             }
         )
     )

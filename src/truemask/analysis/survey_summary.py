@@ -20,7 +20,9 @@ from truemask.analysis.survey_result import (
     PartSurvey,
     SizeSurvey,
     Survey,
+    Symmetry,
 )
+from truemask.analysis.survey_traits import asymmetry, told_by_colour
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 
@@ -76,6 +78,7 @@ def summarise(
 def _part(counts: Counts, names: Sequence[str]) -> PartSurvey:
     tally = counts.tally
     pixels = int(tally.pixels.sum())
+    told = told_by_colour(counts.colours, len(names))
     return PartSurvey(
         images=tally.images,
         unreadable=counts.failures,
@@ -91,14 +94,31 @@ def _part(counts: Counts, names: Sequence[str]) -> PartSurvey:
             )
         ],
         modes=dict(sorted(counts.modes.items(), key=lambda item: (-item[1], item[0]))),
-        classes=[_class(counts, k, name) for k, name in enumerate(names)],
+        classes=[_class(counts, k, name, told[k]) for k, name in enumerate(names)],
+        symmetry=_symmetry(counts, told),
         co_occurrence=counts.together.tolist(),
         heatmaps=counts.heat.tolist(),
     )
 
 
-def _class(counts: Counts, k: int, name: str) -> ClassSurvey:
+def _symmetry(counts: Counts, told: Sequence[float | None]) -> Symmetry:
+    known = [share for share in told if share is not None]
+    upside_down, mirrored = (
+        asymmetry(counts.shares, counts.changes[axis - 1], axis=axis, images=counts.tally.images)
+        for axis in (1, 2)
+    )
+    upright, level = (int(sides.sum()) for sides in counts.edges)
+    return Symmetry(
+        upside_down=upside_down,
+        mirrored=mirrored,
+        edge_ratio=upright / level if level else None,
+        told_by_colour=sum(known) / len(known) if known else None,
+    )
+
+
+def _class(counts: Counts, k: int, name: str, told: float | None) -> ClassSurvey:
     tally = counts.tally
+    upright, level = (int(sides[k]) for sides in counts.edges)
     pixels = int(tally.pixels[k])
     return ClassSurvey(
         name=name,
@@ -114,6 +134,10 @@ def _class(counts: Counts, k: int, name: str) -> ClassSurvey:
             for place, side in enumerate(SIDES)
         },
         boundary_share=int(counts.boundary[k]) / pixels if pixels else None,
+        upright_edges=upright,
+        level_edges=level,
+        width=2 * pixels / (upright + level) if upright + level else None,
+        told_by_colour=told,
         lacking=[found for _, found in counts.lacking[k]],
     )
 

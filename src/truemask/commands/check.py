@@ -123,6 +123,7 @@ def _runs(paths: Sequence[Path]) -> "Outcome":
 def _experiment(
     folder: Path | None, overrides: list[str], selection: "Selection", console: Console
 ) -> "Outcome":
+    from truemask.commands.plan import planned, plans
     from truemask.compose import compose_config
     from truemask.training.fit import check
 
@@ -131,9 +132,14 @@ def _experiment(
             "give what to check: a data folder, experiment=NAME, a run, or code of your own by "
             "--loss, --model, --metric, --dataset"
         )
-    config = compose_config(overrides, folder=folder)
+    opened = None
     try:
-        return check(config, selection=selection, console=console)
+        if plans(overrides, folder=folder):  # what `train` would run
+            plan, config = planned(overrides, folder=folder, console=console)
+            opened = plan.opened
+        else:
+            config = compose_config(overrides, folder=folder)
+        return check(config, selection=selection, console=console, opened=opened)
     except UsageError as error:
         if folder is None:
             raise

@@ -86,8 +86,17 @@ def planned(
     return plan, compose_config(others, folder=folder, experiment=plan.experiment)
 
 
+def plans(words: Sequence[str], *, folder: Path | None) -> bool:
+    """Whether a training with these words is planned: data are named, and no experiment."""
+    named = any(word.startswith("experiment=") for word in words)
+    has_data = folder is not None or any(word.startswith("data=") for word in words)
+    return has_data and not named and not any(word.startswith("plan=") for word in words)
+
+
 def show(plan: "Plan", console: "Console") -> None:
-    """The choices, one a line."""
+    """The choices, one a line, and what is wrong with the data."""
+    for warning in plan.warnings:
+        console.print(f"! {warning}", highlight=False, markup=False, soft_wrap=True)
     for choice in plan.choices:
         line = f"- {choice.key} = {brief(choice.value)}: {choice.reason}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,6 +13,8 @@ from truemask.tables import print_scores, print_sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from truemask.training.opening import Opened
+
 HELP = "Train on a folder of images and masks, test the best weights, report."
 EXAMPLES = (
     "truemask train                                  the embedded textures, a minute\n"
@@ -57,7 +59,7 @@ def _train_once(options: argparse.Namespace, folder: Path | None, overrides: lis
     from truemask.runs import Run
     from truemask.training.fit import train
 
-    run = None
+    run = opened = None
     resumed = [word for word in overrides if word.startswith("resume=")]
     if resumed:
         if len(resumed) > 1:
@@ -68,8 +70,8 @@ def _train_once(options: argparse.Namespace, folder: Path | None, overrides: lis
         rest = [word for word in overrides if word not in resumed]
         config = resume_config(run.config, rest, allow=options.allow)
     else:
-        config = _composed(overrides, folder, options.console)
-    result = train(config, console=options.console, resume=run)
+        config, opened = _composed(overrides, folder, options.console)
+    result = train(config, console=options.console, resume=run, opened=opened)
     if options.json:
         print_json(result.to_json())
         return 0
@@ -83,22 +85,22 @@ def _train_once(options: argparse.Namespace, folder: Path | None, overrides: lis
     return 0
 
 
-def _composed(overrides: list[str], folder: Path | None, console: "Console") -> dict[str, Any]:
+def _composed(
+    overrides: list[str], folder: Path | None, console: "Console"
+) -> tuple[dict[str, Any], "Opened | None"]:
     """The configuration: of the experiment that is named, else by a plan for the data."""
-    from truemask.commands.plan import planned, show
+    from truemask.commands.plan import planned, plans, show
     from truemask.compose import compose_config
     from truemask.training.processes import find_place
 
     words = [word for word in overrides if word != "plan=true"]
-    named = any(word.startswith("experiment=") for word in words)
-    has_data = folder is not None or any(word.startswith("data=") for word in words)
-    if named or not has_data or any(word.startswith("plan=") for word in words):
-        return compose_config(words, folder=folder)
+    if not plans(words, folder=folder):
+        return compose_config(words, folder=folder), None
     plan, config = planned(words, folder=folder, console=console)
     if find_place().is_main:
         console.print("Plan (plan.yaml in the run; plan=false trains without it):", markup=False)
         show(plan, console)
-    return {**config, "plan": plan.text}
+    return {**config, "plan": plan.text}, plan.opened
 
 
 def _sweep(options: argparse.Namespace, folder: Path | None, overrides: Sequence[str]) -> int:

@@ -13,7 +13,6 @@ import torch
 from torchvision import tv_tensors
 
 from truemask.build import nearest
-from truemask.channels import ChannelSums
 from truemask.data.views import (
     Progress,
     Wrapped,
@@ -24,6 +23,7 @@ from truemask.data.views import (
     resized,
 )
 from truemask.datasets.layout import some
+from truemask.datasets.measuring import Measured
 from truemask.datasets.paired import Size
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.errors import UsageError
@@ -315,10 +315,10 @@ class Relabelled(Wrapped):
         """The dataset's, with both label maps."""
         return fingerprint(self.dataset, index, more=("relabelled", self._edit))
 
-    def measured(self, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
+    def measured(self, index: int) -> Measured:
         """The dataset's, its mask in new ids."""
-        sums, mask, mode = measured(self.dataset, index)
-        return sums, self._translate(mask, self.names[index]), mode
+        found = measured(self.dataset, index)
+        return found._replace(mask=self._translate(found.mask, self.names[index]))
 
     def _translate(self, mask: tv_tensors.Mask, name: str) -> tv_tensors.Mask:
         table, wrong = self._table

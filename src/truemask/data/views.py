@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from truemask.channels import ChannelSums
+from truemask.datasets.measuring import Measured, spots_of_image
 from truemask.datasets.paired import Size, nearest
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.errors import UsageError
@@ -128,7 +129,7 @@ class View:
         source, place = self.places[index]
         return fingerprint(self.sources[source], place)
 
-    def measured(self, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
+    def measured(self, index: int) -> Measured:
         """The source's."""
         source, place = self.places[index]
         return measured(self.sources[source], place)
@@ -246,18 +247,23 @@ def fingerprint(dataset: SegmentationDataset, index: int, *, more: object = None
     return hashlib.blake2b(repr((found, more)).encode(), digest_size=16).digest()
 
 
-def measured(dataset: SegmentationDataset, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
-    """The sums of the values of an image, its mask, and how its pixels lie in its file.
+def measured(dataset: SegmentationDataset, index: int) -> Measured:
+    """What a survey needs of a sample.
 
     A dataset may do so without making an array of the image, by `measured(index)`, which counts if
     its own class has it.
     """
     if "measured" in vars(type(dataset)):
-        found: tuple[ChannelSums, tv_tensors.Mask, str] = cast(Any, dataset).measured(index)
+        found: Measured = cast(Any, dataset).measured(index)
         return found
     sample = dataset[index]
     spec = dataset.images
-    return ChannelSums.of(sample.image, spec), sample.mask, f"{spec.channels} x {spec.dtype}"
+    return Measured(
+        ChannelSums.of(sample.image, spec),
+        sample.mask,
+        f"{spec.channels} x {spec.dtype}",
+        spots_of_image(sample.image, spec),
+    )
 
 
 def read_mask(dataset: SegmentationDataset, index: int) -> tv_tensors.Mask:

@@ -14,8 +14,9 @@ from torchvision import tv_tensors
 
 from truemask.channels import ChannelSums
 from truemask.datasets.decoding import Frame, image_frame, image_size, turn
+from truemask.datasets.measuring import Measured, spots_of_image
 from truemask.datasets.pairing import Pair
-from truemask.datasets.reading import read_image_and_frame, read_mask_raw, read_sums_and_frame
+from truemask.datasets.reading import read_image_and_frame, read_mask_raw, read_measured
 from truemask.datasets.sample import Sample
 from truemask.datasets.scanning import turn_of_mask
 from truemask.errors import UsageError
@@ -127,21 +128,21 @@ class PairedDataset:
             attributes=pair.attributes,
         )
 
-    def measured(self, index: int) -> tuple[ChannelSums, tv_tensors.Mask, str]:
-        """The sums of the values of an image, its mask, and how its pixels lie in its file.
-
-        As of `self[index]`, in three quarters of the time.
+    def measured(self, index: int) -> Measured:
+        """What a survey needs of `self[index]`, in three quarters of the time.
 
         Raises:
             UsageError: as `__getitem__`.
         """
         if self.size is not None:
             sample = self[index]
-            return ChannelSums.of(sample.image, self.images), sample.mask, "resized"
+            sums = ChannelSums.of(sample.image, self.images)
+            few = spots_of_image(sample.image, self.images)
+            return Measured(sums, sample.mask, "resized", few)
         pair = self.pairs[index]
-        sums, frame, mode = read_sums_and_frame(pair.image, self.images)
+        sums, frame, mode, few = read_measured(pair.image, self.images)
         ids = self._read_ids(pair, size=frame.size, image=frame)
-        return sums, tv_tensors.Mask(torch.from_numpy(ids)), mode
+        return Measured(sums, tv_tensors.Mask(torch.from_numpy(ids)), mode, few)
 
     def mask(self, index: int) -> tv_tensors.Mask:
         """The mask alone; of the image only the header is read.

@@ -32,6 +32,7 @@ from truemask.datasets.decoding import (
     raw_mode,
     turn,
 )
+from truemask.datasets.measuring import spots_of, spots_of_image, spots_of_picture
 from truemask.errors import UsageError, counted
 from truemask.images import ImageSpec, resize_image
 
@@ -89,10 +90,16 @@ def read_image_and_frame(
     return tv_tensors.Image(values), Frame(stored, turned)
 
 
-def read_sums_and_frame(path: Path, spec: ImageSpec) -> tuple[ChannelSums, Frame, str]:
-    """What `read_image` gives, added up; how the picture lies in its file; and its pixels' mode.
+def read_measured(
+    path: Path, spec: ImageSpec
+) -> tuple[ChannelSums, Frame, str, Shaped[np.ndarray, "h w C"] | None]:
+    """What `read_image` gives, measured.
 
     Of plain images of bytes no array is made, which takes nearly as long as decoding them.
+
+    Returns:
+        The sums of the values, how the picture lies in its file, the mode of its pixels, and the
+        values at some spots, as `Measured` has them.
 
     Raises:
         UsageError: as `read_image`.
@@ -101,10 +108,17 @@ def read_sums_and_frame(path: Path, spec: ImageSpec) -> tuple[ChannelSums, Frame
         mode = mode_of(image)
         counts = _histogram(image, path, spec)
         if counts is not None:
-            frame = Frame((image.height, image.width), orientation(image, path))
-            return ChannelSums.of_histogram(counts), frame, mode
+            turned = orientation(image, path)
+            few = (
+                spots_of_picture(image)
+                if turned == 1
+                else spots_of(turn(np.atleast_3d(np.asarray(image)), turned))
+            )
+            few = few if few.shape[2] == spec.channels else np.repeat(few, spec.channels, axis=2)
+            frame = Frame((image.height, image.width), turned)
+            return ChannelSums.of_histogram(counts), frame, mode, few
     values, frame = read_image_and_frame(path, spec)
-    return ChannelSums.of(values, spec), frame, mode
+    return ChannelSums.of(values, spec), frame, mode, spots_of_image(values, spec)
 
 
 def _histogram(image: ImageFile, path: Path, spec: ImageSpec) -> Int64[np.ndarray, "C 256"] | None:

@@ -11,6 +11,10 @@ from truemask.errors import UsageError, counted
 PARTS = ("train", "validation", "test")
 
 
+FEWEST = 3
+"""Images below which there is nothing to split: all train, and no training takes them."""
+
+
 def split_pairs(
     pairs: Sequence[Pair], root: Path, *, shares: Sequence[float], seed: int
 ) -> tuple[dict[str, list[Pair]], list[str]]:
@@ -33,16 +37,23 @@ def split_pairs(
     on_disk = {part: members for part, members in on_disk.items() if members}
     if {"train", "validation"} <= on_disk.keys() or (on_disk and "train" not in on_disk):
         return on_disk, _describe(on_disk, "are on disk")
+    if len(on_disk.get("train", pairs)) < FEWEST and shares[0] > 0 and shares[1] > 0:
+        alone = on_disk.get("train", list(pairs))
+        number = counted(len(alone), "image")
+        return {**on_disk, "train": alone}, [
+            f"{number} {'is' if len(alone) == 1 else 'are'} too few to be split into parts: at "
+            f"least {FEWEST} are needed, better 20."
+        ]
     if "test" in on_disk:
         to_train, to_validation = shares[0], shares[1]
         both = to_train + to_validation
         if both <= 0:
             raise UsageError(f"split {list(shares)} leaves nothing to train and validate on")
-        parts = _split(on_disk["train"], root, (to_train / both, to_validation / both, 0.0), seed)
+        parts = _split(on_disk["train"], (to_train / both, to_validation / both, 0.0), seed)
         parts["test"] = on_disk["test"]
         how = f"come from test/ and a split of train/ (seed {seed})"
     else:
-        parts = _split(pairs, root, shares, seed)
+        parts = _split(pairs, shares, seed)
         rule = "/".join(f"{share:.0%}" for share in shares)
         how = f"come from a split by {rule} (seed {seed})"
     return parts, _describe(parts, how)
@@ -56,15 +67,7 @@ def _check_shares(shares: Sequence[float]) -> None:
         )
 
 
-def _split(
-    pairs: Sequence[Pair], root: Path, shares: Sequence[float], seed: int
-) -> dict[str, list[Pair]]:
-    needed = 3 if shares[0] > 0 and shares[1] > 0 else 1
-    if len(pairs) < needed:
-        raise UsageError(
-            f"{root} is too small to be split into parts: it holds {counted(len(pairs), 'image')}, "
-            f"and at least {needed} are needed, better 20"
-        )
+def _split(pairs: Sequence[Pair], shares: Sequence[float], seed: int) -> dict[str, list[Pair]]:
     shuffled = sorted(pairs, key=lambda pair: shuffle_key(pair.name, seed))
     parts: dict[str, list[Pair]] = {}
     start = 0

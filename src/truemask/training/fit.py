@@ -29,6 +29,7 @@ from truemask.training.fitting import Fitting
 from truemask.training.interruption import Interruption
 from truemask.training.launching import launch
 from truemask.training.loop import Loop
+from truemask.training.opening import Opened
 from truemask.training.processes import Place, find_place
 from truemask.training.profiling import Profiling
 from truemask.training.progress import ProgressBar
@@ -51,6 +52,7 @@ def train(
     console: Console,
     resume: Run | None = None,
     listeners: Sequence[Listener] = (),
+    opened: Opened | None = None,
 ) -> TrainResult:
     """Train, test the best weights, report; in several processes where `trainer.devices` says so.
 
@@ -62,6 +64,7 @@ def train(
         console: where progress is shown.
         resume: a run to go on with; it keeps its split and its folder.
         listeners: get each row of the history, and may end the training by `StopTraining`.
+        opened: the data that a plan has opened.
 
     Raises:
         UsageError: the data or a setting cannot be used, or the memory does not suffice.
@@ -73,7 +76,7 @@ def train(
         if listeners:
             raise UsageError("trainer.devices must be 1 where somebody listens to the training")
         return launch(config, processes=trainer.devices, resume=resume, quiet=console.quiet)
-    result = train_here(config, console=console, resume=resume, listeners=listeners)
+    result = train_here(config, console=console, resume=resume, listeners=listeners, opened=opened)
     if result is None:
         sys.exit(0)
     return result
@@ -85,6 +88,7 @@ def train_here(
     console: Console,
     resume: Run | None = None,
     listeners: Sequence[Listener] = (),
+    opened: Opened | None = None,
 ) -> TrainResult | None:
     """This process's part of `train`; `None` in all processes but the first."""
     if resume is not None and not resume.splits:
@@ -103,6 +107,7 @@ def train_here(
                 images=None if resume is None else images_of(resume),
                 processes=place.processes // place.nodes,
                 describe=place.is_main,
+                opened=opened,
                 progress=lambda done, total: status.update(f"Reading the data: {done} of {total}"),
             )
         fitting = Fitting(prepared, config, place, new=resume is None)
@@ -194,13 +199,20 @@ def _finish(
     )
 
 
-def check(config: Mapping[str, Any], *, selection: Selection, console: Console) -> Outcome:
+def check(
+    config: Mapping[str, Any],
+    *,
+    selection: Selection,
+    console: Console,
+    opened: Opened | None = None,
+) -> Outcome:
     """The checks that `train` would do before its first step, and nothing else.
 
     Args:
         config: the whole configuration, plain values.
         selection: which rules count.
         console: where progress is shown.
+        opened: the data that a plan has opened.
 
     Raises:
         UsageError: the data or a setting cannot be used.
@@ -208,6 +220,7 @@ def check(config: Mapping[str, Any], *, selection: Selection, console: Console) 
     with console.status("Reading the data") as status:
         prepared = prepare(
             config,
+            opened=opened,
             progress=lambda done, total: status.update(f"Reading the data: {done} of {total}"),
         )
     return Fitting(prepared, config, Place(), new=False).check(selection)

@@ -30,6 +30,24 @@ Progress = Callable[[int, int], None]
 """Called with the number of things done and of all."""
 
 
+class Opened:
+    """A dataset that was opened already, so that what follows need not open it again.
+
+    Opening a folder reads its masks; a plan and the training by it want the same.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[str, Parts] | None = None
+
+    def find(self, key: str) -> Parts | None:
+        """What was opened by the same settings; else `None`."""
+        return None if self._known is None or self._known[0] != key else self._known[1]
+
+    def keep(self, key: str, parts: Parts) -> None:
+        """Keep what was opened by these settings."""
+        self._known = (key, parts)
+
+
 def open_parts(
     data: DataSettings,
     *,
@@ -38,6 +56,7 @@ def open_parts(
     training: bool = False,
     fetch: bool = False,
     allow: frozenset[str] | None = None,
+    opened: Opened | None = None,
     progress: Progress | None = None,
 ) -> tuple[Parts, DataSettings]:
     """The parts that `data` describes.
@@ -51,6 +70,7 @@ def open_parts(
         fetch: whether a dataset may be downloaded. What an existing run has read is on disk, and
             somebody else's must not make this machine fetch anything.
         allow: targets that may be built; `None` allows all.
+        opened: what was opened before in this process, and what is opened now.
         progress: called while masks are read.
 
     Returns:
@@ -59,7 +79,7 @@ def open_parts(
     Raises:
         UsageError: the data or a setting cannot be used.
     """
-    parts = _open(data, assignments, allow, fetch=fetch)
+    parts = _open(data, assignments, allow, fetch=fetch, opened=opened)
     if data.split is not None or assignments is not None:
         parts = _part(data, parts, assignments, allow, progress)
     known = {name: part.names for name, part in parts.items()}
@@ -91,6 +111,7 @@ def _open(
     allow: frozenset[str] | None,
     *,
     fetch: bool,
+    opened: Opened | None,
 ) -> Parts:
     key = "data.dataset"
     target = locate(str(data.dataset.get("_target_")), key=key, allow=allow)
@@ -100,9 +121,14 @@ def _open(
     whole = data.split is None and data.subset is None and data.exclude is None
     if "assignments" in inspect.signature(target).parameters and whole:
         given["assignments"] = assignments
+    settings = repr((dataset, given))
+    if opened is not None and (known := opened.find(settings)) is not None:
+        return known
     parts = build(dataset, key=key, allow=allow, **given)
     if not isinstance(parts, Parts):
         raise UsageError(f"{key}._target_ must return Parts, not {type(parts).__name__}")
+    if opened is not None:
+        opened.keep(settings, parts)
     return parts
 
 

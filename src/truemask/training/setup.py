@@ -19,12 +19,13 @@ from truemask.data.cache import FOLDER_BYTES, cached
 from truemask.data.statistics import Statistics, measure
 from truemask.data.transforms import RandomScaleCrop, Transform
 from truemask.datasets.sample import Parts, Sample, SegmentationDataset
-from truemask.errors import UsageError
+from truemask.datasets.splitting import FEWEST
+from truemask.errors import UsageError, counted
 from truemask.images import RGB, ImageSpec
 from truemask.labels import IGNORE_INDEX, LabelMap
 from truemask.models.segmenter import Network, Segmenter
 from truemask.training.hardware import default_workers
-from truemask.training.opening import open_parts
+from truemask.training.opening import Opened, open_parts
 from truemask.training.settings import DataSettings, TrainerSettings
 
 CROP_PIXELS = 240 * 320
@@ -78,6 +79,7 @@ def prepare(
     images: ImageSpec | None = None,
     processes: int = 1,
     describe: bool = False,
+    opened: Opened | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Open the data, measure the training part, and settle all that depends on it.
@@ -88,6 +90,7 @@ def prepare(
         assignments: part -> names of a saved split, to be used again.
         processes: training processes on this machine.
         describe: whether to note what the training images are like.
+        opened: the data that a plan has opened.
         progress: called with (done, total) while measuring.
 
     Raises:
@@ -101,10 +104,17 @@ def prepare(
         seed=config["seed"],
         training=True,
         fetch=images is None,
+        opened=opened,
         progress=progress,
     )
+    every = sum(map(len, parts.values()))
     for name in ("train", "validation"):
         if name not in parts or len(parts[name]) == 0:
+            if 0 < every < FEWEST:
+                raise UsageError(
+                    f"data.dataset is too small to be split into parts: it holds "
+                    f"{counted(every, 'image')}, and at least {FEWEST} are needed, better 20"
+                )
             raise UsageError(
                 f"data.dataset has no {name} images, and every training needs some: give "
                 "'data.split={_target_: truemask.data.splits.Ratio}' to part those that there are"
@@ -115,7 +125,7 @@ def prepare(
     endless = bool(getattr(parts["train"], "endless", False))
     if endless:
         notes.append(f"Every epoch trains on {len(parts['train'])} new images.")
-    opened = parts["train"]
+    uncached = parts["train"]
     keep = partial(
         cached,
         notes=notes,
@@ -168,7 +178,7 @@ def prepare(
         notes.append(f"Validation is after every {trainer.eval_interval} epochs.")
     return Prepared(
         parts=Parts({**parts.parts, "train": train, "validation": validation}, parts.notes),
-        sizes=_sizes(opened) if data.crop is None and data.bucket else None,
+        sizes=_sizes(uncached) if data.crop is None and data.bucket else None,
         stride=stride,
         statistics=statistics,
         spec=spec,
