@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truemask.geometry import Box, Padding, pad_to, round_up, tile, tile_weights
+from truemask.geometry import Box, Padding, pad_to, round_up, tile_spans
 
 sides = st.integers(0, 5)
 paddings = st.builds(Padding, sides, sides, sides, sides)
@@ -132,84 +132,72 @@ def test_a_crop_is_a_view():
 
 @st.composite
 def tilings(draw):
-    height, width = draw(st.integers(1, 60)), draw(st.integers(1, 60))
-    size = draw(st.integers(1, 30))
-    return height, width, size, draw(st.integers(0, size - 1))
+    """Length, and the options of `tile_spans`."""
+    multiple = draw(st.integers(1, 5))
+    overlap = draw(st.integers(0, 8)) * multiple
+    size = overlap + draw(st.integers(1, 8)) * multiple
+    margin = draw(st.integers(0, overlap // 2))
+    options = {"size": size, "overlap": overlap, "margin": margin, "multiple": multiple}
+    return draw(st.integers(1, 150)), options
 
 
 @given(tilings())
-def test_tiles_cover_the_image_and_share_the_overlap(tiling):
-    height, width, size, overlap = tiling
-    boxes = tile(height, width, size=size, overlap=overlap)
-    count = torch.zeros(height, width)
-    for box in boxes:
-        assert (box.height, box.width) == (min(size, height), min(size, width))
-        assert box.top >= 0
-        assert box.left >= 0
-        assert box.crop(count).shape == (box.height, box.width)
-        box.crop(count).add_(1)
-    assert (count > 0).all()
-    assert len(set(boxes)) == len(boxes)
-    for starts in (
-        sorted({box.top for box in boxes}),
-        sorted({box.left for box in boxes}),
-    ):
-        for start, following in zip(starts, starts[1:], strict=False):
-            assert start + size - following >= overlap
+def test_tiles_cover_an_axis_and_share_the_overlap(tiling):
+    length, options = tiling
+    spans = tile_spans(length, **options)
+    total, finals = torch.zeros(length), []
+    for span in spans:
+        assert span.start % options["multiple"] == 0
+        assert 0 < span.length <= options["size"]
+        inside = span.begin - span.start
+        assert inside == (options["margin"] if span.start else 0)
+        cut = span.length - inside - span.core
+        assert cut == (0 if span is spans[-1] else options["margin"])
+        assert (span.weights > 0).all()
+        assert (span.weights <= 1).all()
+        total[span.begin : span.begin + span.core] += span.weights
+        finals += range(span.begin, span.begin + span.final)
+    torch.testing.assert_close(total, torch.ones(length))
+    # What is final is all there is, in order, and nothing that a later tile uses.
+    assert finals == list(range(length))
+    for span, following in zip(spans, spans[1:], strict=False):
+        assert span.start + span.length - following.start >= options["overlap"]
+        assert span.begin + span.final == following.begin
+        # The last ends with the image, not with what pads it to a multiple.
+        assert 0 <= span.length - following.length < options["multiple"]
+    assert spans[-1].start + spans[-1].length == length
 
 
 @given(tilings())
 def test_no_tile_could_be_left_out(tiling):
-    height, width, size, overlap = tiling
-    for length, other in ((height, width), (width, height)):
-        count = len(tile(length, other, size=size, overlap=overlap)) // len(
-            tile(1, other, size=size, overlap=overlap)
-        )
-        # With one tile fewer the image would not be covered with this overlap.
-        assert count == 1 or (count - 1) * (size - overlap) + overlap < length
+    length, options = tiling
+    count, overlap = len(tile_spans(length, **options)), options["overlap"]
+    padded = round_up(length, options["multiple"])
+    # With one tile fewer the image would not be covered with this overlap.
+    assert count == 1 or (count - 1) * (options["size"] - overlap) + overlap < padded
 
 
 def test_tiles_worked_by_hand():
-    boxes = tile(10, 4, size=4, overlap=1)
-    assert boxes == [Box(0, 0, 4, 4), Box(3, 0, 4, 4), Box(6, 0, 4, 4)]
-    assert [box.top for box in tile(11, 4, size=4, overlap=1)] == [0, 3, 6, 7]
-    assert tile(3, 9, size=10, overlap=9) == [Box(0, 0, 3, 9)]
+    def places(length, **options):
+        return [(span.start, span.length) for span in tile_spans(length, **options)]
+
+    plain = {"size": 4, "overlap": 1, "margin": 0, "multiple": 1}
+    assert places(10, **plain) == [(0, 4), (3, 4), (6, 4)]
+    assert places(11, **plain) == [(0, 4), (2, 4), (4, 4), (7, 4)]
+    assert places(9, size=10, overlap=9, margin=2, multiple=1) == [(0, 9)]
+    assert places(99, size=64, overlap=16, margin=0, multiple=16) == [(0, 64), (48, 51)]
 
 
 @pytest.mark.parametrize("overlap", [-1, 8, 9])
 def test_an_overlap_that_leaves_no_step_is_refused(overlap):
     with pytest.raises(ValueError, match=f"overlap {overlap} must be from 0 to below .* 8"):
-        tile(20, 20, size=8, overlap=overlap)
+        tile_spans(20, size=8, overlap=overlap, margin=0, multiple=1)
 
 
-@given(tilings(), st.integers(0, 9))
-def test_blended_tiles_of_an_image_are_the_image(tiling, seed):
-    height, width, size, overlap = tiling
-    image = torch.rand(height, width, generator=torch.Generator().manual_seed(seed))
-    total, weights = torch.zeros(height, width), torch.zeros(height, width)
-    for box in tile(height, width, size=size, overlap=overlap):
-        weight = tile_weights(box, height=height, width=width, overlap=overlap)
-        assert weight.shape == (box.height, box.width)
-        assert ((weight > 0) & (weight <= 1)).all()
-        box.crop(total).add_(weight * box.crop(image))
-        box.crop(weights).add_(weight)
-    torch.testing.assert_close(total / weights, image)
-
-
-def test_weights_fall_linearly_over_the_overlap_and_add_up_to_one():
-    # 10 = 4 + 3 + 3: neighbours share exactly one overlap of 1, so nothing needs dividing.
-    total = torch.zeros(10, 4)
-    for box in tile(10, 4, size=4, overlap=1):
-        box.crop(total).add_(tile_weights(box, height=10, width=4, overlap=1))
-    assert torch.equal(total, torch.ones(10, 4))
-    first = tile_weights(Box(0, 0, 5, 1), height=9, width=1, overlap=3)
-    torch.testing.assert_close(first[:, 0], torch.tensor([1, 1, 0.75, 0.5, 0.25]))
-    middle = tile_weights(Box(2, 0, 5, 1), height=9, width=1, overlap=1)
-    torch.testing.assert_close(middle[:, 0], torch.tensor([0.5, 1, 1, 1, 0.5]))
-
-
-def test_sides_at_the_images_border_do_not_fall():
-    weights = tile_weights(Box(0, 0, 6, 6), height=6, width=12, overlap=2)
-    assert torch.equal(weights[0], weights[5])
-    assert weights[:, :4].eq(1).all()
-    torch.testing.assert_close(weights[0, 4:], torch.tensor([2 / 3, 1 / 3]))
+def test_weights_fall_linearly_over_what_is_shared():
+    first, second = tile_spans(9, size=6, overlap=3, margin=0, multiple=1)
+    torch.testing.assert_close(first.weights, torch.tensor([1, 1, 1, 0.75, 0.5, 0.25]))
+    torch.testing.assert_close(second.weights, torch.tensor([0.25, 0.5, 0.75, 1, 1, 1]))
+    first, second = tile_spans(9, size=6, overlap=3, margin=1, multiple=1)
+    torch.testing.assert_close(first.weights, torch.tensor([1, 1, 1, 1, 0.5]))
+    torch.testing.assert_close(second.weights, torch.tensor([0.5, 1, 1, 1, 1]))

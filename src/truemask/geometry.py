@@ -78,46 +78,93 @@ class Box:
         self.crop(canvas).copy_(pixels)
 
 
-def tile(height: int, width: int, *, size: int, overlap: int) -> list[Box]:
-    """Boxes of at most `size` x `size` that cover an image and overlap their neighbours.
+@dataclass(frozen=True, eq=False)
+class Span:
+    """A tile along one axis.
 
-    Neighbours share at least `overlap` pixels. The last row and column are shifted inwards rather
-    than made smaller, so that all tiles of an image larger than `size` are of one size.
+    Attributes:
+        start: its first pixel.
+        length: its pixels.
+        begin: its first pixel that is used; what lies before sees too much of the tile's padding.
+        core: how many pixels are used.
+        final: how many of these no later tile shares.
+        weights: of the used pixels; over all tiles those of a pixel sum to 1.
+    """
+
+    start: int
+    length: int
+    begin: int
+    core: int
+    final: int
+    weights: Float[Tensor, " core"]
+
+
+def tile_spans(length: int, *, size: int, overlap: int, margin: int, multiple: int) -> list[Span]:
+    """Tiles that cover one axis of an image, and how they are blended.
+
+    They are as few as `size` allows, no longer than that number needs, and evenly spread: 4000
+    pixels are covered by three tiles of 1504, where three of 2048 would cost a third more.
+
+    Args:
+        length: pixels of the image.
+        size: the most pixels of a tile; a multiple of `multiple`, as `overlap` is.
+        overlap: pixels that neighbours share, at least.
+        margin: of these, pixels at each side of a tile that are not used, but at the image's own
+            border; the weights fall linearly over what is left.
+        multiple: of what the tiles' starts are multiples.
 
     Raises:
         ValueError: the overlap is negative or not smaller than the size.
     """
     if not 0 <= overlap < size:
         raise ValueError(f"overlap {overlap} must be from 0 to below the tile size {size}")
-
-    def starts(length: int) -> list[int]:
-        if length <= size:
-            return [0]
-        step = size - overlap
-        return [min(start, length - size) for start in range(0, length - overlap, step)]
-
+    assert 2 * margin <= overlap, "what nobody uses would be missing"
+    assert size % multiple == overlap % multiple == 0, (size, overlap, multiple)
+    places = _places(length, size=size, overlap=overlap, multiple=multiple)
+    begins = [start + (margin if start > 0 else 0) for start, _ in places]
+    ends = [start + own - (margin if start + own < length else 0) for start, own in places]
+    ramps = [
+        _ramp(end - begin, overlap - 2 * margin, at_start=begin == 0, at_end=end == length)
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+    total = torch.zeros(length)
+    for begin, end, ramp in zip(begins, ends, ramps, strict=True):
+        total[begin:end] += ramp
     return [
-        Box(top, left, min(size, height), min(size, width))
-        for top in starts(height)
-        for left in starts(width)
+        Span(
+            start=start,
+            length=own,
+            begin=begin,
+            core=end - begin,
+            final=following - begin,
+            weights=ramp / total[begin:end],
+        )
+        for (start, own), begin, end, following, ramp in zip(
+            places, begins, ends, [*begins[1:], length], ramps, strict=True
+        )
     ]
 
 
-def tile_weights(box: Box, *, height: int, width: int, overlap: int) -> Float[Tensor, "h w"]:
-    """Weights that blend a tile into its neighbours: 1 inside, falling linearly over the overlap.
+def _places(length: int, *, size: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
+    """Where tiles begin, and how long each is."""
+    if length <= size:
+        return [(0, length)]
+    padded = round_up(length, multiple)
+    count = divide_up(padded - overlap, size - overlap)
+    needed = overlap + round_up(divide_up(padded - overlap, count), multiple)
+    last = padded - needed
+    starts = [last * index // (count - 1) // multiple * multiple for index in range(count)]
+    # The last tile ends with the image, not with the padding: the model pads it as it would pad
+    # the image.
+    return [(start, min(needed, length - start)) for start in starts]
 
-    Sides at the image's own border do not fall. Divide the weighted sum by the sum of weights.
-    """
 
-    def ramp(length: int, *, at_start: bool, at_end: bool) -> Float[Tensor, " n"]:
-        position = torch.arange(length, dtype=torch.float32)
-        weight = torch.ones(length)
-        if overlap and not at_start:
-            weight = torch.minimum(weight, (position + 1) / (overlap + 1))
-        if overlap and not at_end:
-            weight = torch.minimum(weight, (length - position) / (overlap + 1))
-        return weight
-
-    rows = ramp(box.height, at_start=box.top == 0, at_end=box.top + box.height == height)
-    columns = ramp(box.width, at_start=box.left == 0, at_end=box.left + box.width == width)
-    return rows[:, None] * columns[None, :]
+def _ramp(length: int, overlap: int, *, at_start: bool, at_end: bool) -> Float[Tensor, " n"]:
+    """1 inside, falling linearly over the overlap at those sides that are not the image's own."""
+    position = torch.arange(length, dtype=torch.float32)
+    weight = torch.ones(length)
+    if overlap and not at_start:
+        weight = torch.minimum(weight, (position + 1) / (overlap + 1))
+    if overlap and not at_end:
+        weight = torch.minimum(weight, (length - position) / (overlap + 1))
+    return weight

@@ -20,6 +20,7 @@ from truemask.images import RGB
 from truemask.inference import distributed
 from truemask.inference.distributed import predict_on_ray
 from truemask.inference.predict import predict
+from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 from truemask.models.unet import UNet
@@ -143,7 +144,7 @@ def test_a_cluster_writes_what_predict_writes_though_a_machine_is_lost(
             cluster.kill_second()
             lost.append(done)
 
-    options: dict[str, Any] = {"overlay": True, "probabilities": True}
+    options: dict[str, Any] = {"settings": Settings(overlay=True, probabilities=True)}
     inputs = [images[7], Path("in")]
     plain = predict(load_bundle(bundle_folder, allow=ALLOW), inputs, Path("plain"), **options)
     # As a process leaves it that is killed while it writes.
@@ -164,7 +165,7 @@ def test_a_cluster_writes_what_predict_writes_though_a_machine_is_lost(
     assert spread.written == plain.written
     assert [file for file, _ in plain.failed] == ["in/05.png"]
     assert spread.failed == plain.failed
-    assert counts == [(done, 24) for done in range(1, 25)]
+    assert counts == [(done, 24) for done in range(25)]
     assert lost[0] < 12, "nothing was left to do"
     # What it had finished comes first, what it was doing when it was lost comes from the other.
     assert len({called.node for called in calls[-8:]}) == 1
@@ -176,9 +177,11 @@ def test_a_wrong_call_is_refused_before_the_cluster_is_joined(
 ) -> None:
     nowhere = "127.0.0.1:1"
     for options, message in [
-        ({"tile": 100, "allow": ALLOW}, "--tile 100 is too small"),
+        ({"inputs": [Path("nothing")], "allow": ALLOW}, "nothing does not exist"),
         ({}, "SlowUNet"),
     ]:
         with pytest.raises(UsageError, match=message):
-            predict_on_ray(bundle_folder, images, Path("out"), address=nowhere, **options)
+            predict_on_ray(
+                bundle_folder, **{"inputs": images, "out": Path("out"), **options}, address=nowhere
+            )
     assert not Path("out").exists()

@@ -18,7 +18,10 @@ from truemask.errors import UsageError
 from truemask.evaluation import evaluate
 from truemask.images import RGB, ImageSpec
 from truemask.inference import predict as module
-from truemask.inference.predict import overlay_image, predict, predict_image
+from truemask.inference import tally
+from truemask.inference.overlay import overlay_image
+from truemask.inference.predict import predict, predict_image
+from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 
@@ -125,7 +128,7 @@ def test_probabilities_belong_to_the_ids(labels: LabelMap) -> None:
 def test_strips_change_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     image = torch.randint(0, 256, (3, 33, 40), dtype=torch.uint8)
     whole = predict_image(bundle, image, probabilities=True)
-    monkeypatch.setattr(module, "_STRIP", 100)
+    monkeypatch.setattr(tally, "_STRIP", 100)
     strips = predict_image(bundle, image, probabilities=True)
     assert whole.probabilities is not None
     assert strips.probabilities is not None
@@ -156,8 +159,7 @@ def test_what_is_written(bundle: Bundle, tmp_path: Path) -> None:
         bundle,
         [source],
         out,
-        overlay=True,
-        probabilities=True,
+        settings=Settings(overlay=True, probabilities=True),
         progress=lambda *counts: calls.append(counts),
     )
     assert written(out) == [
@@ -167,7 +169,7 @@ def test_what_is_written(bundle: Bundle, tmp_path: Path) -> None:
         "street.overlay.jpg",
         "street.png",
     ]
-    assert calls == [(1, 1)]
+    assert calls == [(0, 1), (1, 1)]
     ids = ids_of(out / "street.png")
     assert ids.shape == (24, 32)
     with Image.open(out / "street.color.png") as color:
@@ -191,10 +193,14 @@ def test_what_is_written(bundle: Bundle, tmp_path: Path) -> None:
         (row,) = csv.DictReader(file)
     assert list(row) == [
         "file", "mask", "height", "width", "share_sky", "share_road", "share_tree", "confidence",
-            "unlikeness", "warning",
+        "unlikeness", "warning", "entropy", "pixels_sky", "pixels_road", "pixels_tree",
+        "area_m2_sky", "area_m2_road", "area_m2_tree",
     ]  # fmt: skip
     assert float(row["share_road"]) == pytest.approx(image.shares["road"], abs=1e-6)
     assert float(row["confidence"]) == pytest.approx(image.confidence, abs=1e-6)
+    assert float(row["entropy"]) == pytest.approx(image.entropy, abs=1e-6)
+    assert int(row["pixels_tree"]) == (ids == 2).sum()
+    assert row["area_m2_tree"] == ""
     assert result.to_json()["written"][0]["shares"] == image.shares
 
 
@@ -202,7 +208,7 @@ def test_an_exif_orientation_is_applied(bundle: Bundle, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     source = save(tmp_path / "turned.jpg", 24, 40, exif=exif)
-    result = predict(bundle, [source], tmp_path / "out", overlay=True)
+    result = predict(bundle, [source], tmp_path / "out", settings=Settings(overlay=True))
     assert (result.written[0].height, result.written[0].width) == (40, 24)
     ids = ids_of(tmp_path / "out" / "turned.png")
     assert np.array_equal(ids, predict_image(bundle, read_image(source, RGB)).ids.numpy())
@@ -216,7 +222,9 @@ def test_grey_float_images(tmp_path: Path) -> None:
         tmp_path / "x.tiff"
     )
     bundle = make_bundle(BINARY, spec)
-    result = predict(bundle, [tmp_path / "x.tiff"], tmp_path / "out", overlay=True)
+    result = predict(
+        bundle, [tmp_path / "x.tiff"], tmp_path / "out", settings=Settings(overlay=True)
+    )
     assert result.failed == []
     assert (tmp_path / "out" / "x.overlay.jpg").exists()
 
@@ -237,7 +245,7 @@ def test_a_bad_file_is_reported_and_the_others_are_written(bundle: Bundle, tmp_p
     assert [Path(file).name for file, _ in result.failed] == ["b.jpg", "d.png"]
     assert all(file in reason for file, reason in result.failed)
     assert [image.mask for image in result.written] == ["a.png", "c.png"]
-    assert calls == [(i, 4) for i in range(1, 5)]
+    assert calls == [(i, 4) for i in range(5)]
     assert written(tmp_path / "out") == [
         "a.color.png", "a.png", "c.color.png", "c.png", "predictions.csv",
     ]  # fmt: skip
@@ -278,7 +286,7 @@ def test_out_of_memory_says_what_to_lower(
     def fail(*args: Any, **kwargs: Any) -> Tensor:
         raise error
 
-    monkeypatch.setattr(module, "image_logits", fail)
+    monkeypatch.setattr(module, "logits_by_blocks", fail)
     source = save(tmp_path / "a.jpg")
     with pytest.raises(UsageError, match=r"out of memory at .*a\.jpg: give a lower --tile"):
         predict(bundle, [source], tmp_path / "out")
@@ -290,14 +298,14 @@ def test_a_bug_is_not_taken_for_a_lack_of_memory(
     def fail(*args: Any, **kwargs: Any) -> Tensor:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(module, "image_logits", fail)
+    monkeypatch.setattr(module, "logits_by_blocks", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         predict(bundle, [save(tmp_path / "a.jpg")], tmp_path / "out")
 
 
 def test_a_tile_that_is_too_small(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--tile 128 is too small: give at least 512"):
-        predict(bundle, [save(tmp_path / "a.jpg")], tmp_path / "out", tile=128)
+        predict(bundle, [save(tmp_path / "a.jpg")], tmp_path / "out", settings=Settings(tile=128))
     assert not (tmp_path / "out").exists()
 
 
@@ -340,6 +348,6 @@ def test_an_overlay_leaves_the_background_as_it_is() -> None:
 def test_a_photo_of_twelve_megapixels(tmp_path: Path) -> None:
     bundle = make_bundle(widths=(2, 4))
     source = save(tmp_path / "photo.jpg", 3000, 4000)
-    result = predict(bundle, [source], tmp_path / "out", overlay=True)
+    result = predict(bundle, [source], tmp_path / "out", settings=Settings(overlay=True))
     assert result.failed == []
     assert ids_of(tmp_path / "out" / "photo.png").shape == (3000, 4000)

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from truemask.errors import UsageError
-from truemask.inference.summary import PredictedImage, read_summary, write_summary
+from truemask.inference.records import Record
+from truemask.inference.settings import Settings
+from truemask.inference.summary import PredictedImage, add_to_summary, read_summary
 from truemask.inference.targets import Target, find_targets
 from truemask.labels import LabelMap
 
@@ -35,7 +37,8 @@ def found(inputs: Sequence[str], out: str = "out") -> dict[str, str]:
 def write_mask(target: Target) -> None:
     target.mask.parent.mkdir(parents=True, exist_ok=True)
     mask = Image.fromarray(np.zeros((2, 3), dtype=np.uint8))
-    mask.save(target.mask, pnginfo=target.header())
+    record = Record(target.name, "", {}, (".color.png",))
+    mask.save(target.mask, pnginfo=record.png_info())
     target.color.write_text("")
 
 
@@ -99,7 +102,7 @@ def test_no_two_images_share_a_name(root: Path, files: list[str], masks: list[st
     touch(*files)
     assert found(files) == dict(zip(files, masks, strict=True))
     everything = [f for t in find_targets(list(map(Path, files)), Path("out")) for f in t.files]
-    assert len({str(file).lower() for file in everything}) == 4 * len(files)
+    assert len({str(file).lower() for file in everything}) == 7 * len(files)
 
 
 def test_folders_of_the_same_content(root: Path) -> None:
@@ -196,20 +199,44 @@ def row(mask: str, share: float) -> PredictedImage:
         width=3,
         shares={"sky": share, "road": 1 - share},
         confidence=0.5,
+        entropy=0.25,
+        pixels={"sky": round(6 * share), "road": 6 - round(6 * share)},
+        areas={"sky": 1234.5, "road": 0.0} if share == 1 else None,
     )
 
 
 def test_the_table_grows_and_replaces_its_lines(tmp_path: Path) -> None:
     assert read_summary(tmp_path, LABELS) == {}
-    write_summary(tmp_path, {}, [row("a,b.png", 0.25), row("c.png", 1.0)], LABELS)
-    earlier = read_summary(tmp_path, LABELS)
-    write_summary(tmp_path, earlier, [row("d.png", 0.0), row("a,b.png", 0.5)], LABELS)
+    add_to_summary(tmp_path, [row("a,b.png", 0.25), row("c.png", 1.0)], LABELS)
+    add_to_summary(tmp_path, [row("d.png", 0.0), row("a,b.png", 0.5)], LABELS)
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
-        "file,mask,height,width,share_sky,share_road,confidence",
-        "in/c.png,c.png,2,3,1.000000,0.000000,0.500000",
-        "in/d.png,d.png,2,3,0.000000,1.000000,0.500000",
-        '"in/a,b.png","a,b.png",2,3,0.500000,0.500000,0.500000',
+        "file,mask,height,width,share_sky,share_road,confidence,entropy,"
+        "pixels_sky,pixels_road,area_m2_sky,area_m2_road",
+        "in/c.png,c.png,2,3,1.000000,0.000000,0.500000,0.250000,6,0,1234.50,0.00",
+        "in/d.png,d.png,2,3,0.000000,1.000000,0.500000,0.250000,0,6,,",
+        '"in/a,b.png","a,b.png",2,3,0.500000,0.500000,0.500000,0.250000,3,3,,',
     ]
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_a_table_of_an_earlier_version_is_added_to(tmp_path: Path) -> None:
+    table = tmp_path / "predictions.csv"
+    head = "file,mask,height,width,share_sky,share_road,confidence"
+    table.write_text(f"{head}\nx.jpg,x.png,2,3,1.0,0.0,0.5\n")
+    add_to_summary(tmp_path, [row("d.png", 0.0)], LABELS)
+    assert table.read_text().splitlines()[1:] == [
+        "x.jpg,x.png,2,3,1.0,0.0,0.5,,,,,",
+        "in/d.png,d.png,2,3,0.000000,1.000000,0.500000,0.250000,0,6,,",
+    ]
+
+
+def test_a_file_of_ones_own_beside_a_mask_is_kept(root: Path) -> None:
+    touch("a/y.jpg")
+    (target,) = find_targets([Path("a")], Path("out"))
+    write_mask(target)
+    touch("out/y.geojson")
+    assert "out/y.geojson exists, and is no earlier prediction of y.jpg" in refusal(["a/y.jpg"])
+    assert len(find_targets([Path("a")], Path("out"), Settings())) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"mine", b"a,b\n1,2\n", b"\xff\xfe", b'"'])
@@ -220,7 +247,7 @@ def test_a_table_of_others_is_never_overwritten(tmp_path: Path, content: bytes) 
 
 
 def test_a_table_of_other_classes_is_never_overwritten(tmp_path: Path) -> None:
-    write_summary(tmp_path, {}, [row("a.png", 0.25)], LABELS)
+    add_to_summary(tmp_path, [row("a.png", 0.25)], LABELS)
     other = LabelMap(names=("sky", "tree"), values={})
     with pytest.raises(UsageError, match="no table of predictions of the same classes"):
         read_summary(tmp_path, other)

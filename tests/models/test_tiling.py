@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from truemask.errors import UsageError
+from truemask.geometry import Box
 from truemask.images import ImageSpec
 from truemask.models.segmenter import Segmenter
 from truemask.models.texture_cnn import TextureCNN
-from truemask.models.tiling import image_logits
+from truemask.models.tiling import image_logits, logits_by_blocks
 from truemask.models.unet import UNet
 
 GREY = ImageSpec(channels=1)
@@ -103,6 +104,59 @@ def test_tiles_cover_each_pixel_and_put_it_in_its_place(
     tiled = image_logits(model, image, tile=tile, overlap=overlap)
     torch.testing.assert_close(tiled, image / 255, rtol=1e-5, atol=1e-6)
     assert max(max(size) for size in network.sizes) <= tile
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    stride=st.integers(1, 5),
+    overlap=st.integers(0, 24),
+    extra=st.integers(5, 30),
+)
+def test_blocks_are_what_is_kept_of_the_whole(
+    height: int, width: int, stride: int, overlap: int, extra: int
+) -> None:
+    """Also of tiles so near to each other that three share a pixel."""
+    model, image = segmenter(Recorder(stride)), picture(height, width)
+    overlap *= stride
+    tile = overlap + extra * stride
+    read: list[Box] = []
+
+    def crop(box: Box) -> Tensor:
+        read.append(box)
+        return box.crop(image)
+
+    seen = torch.zeros(height, width)
+    whole = image_logits(model, image, tile=tile, overlap=overlap)
+    with torch.inference_mode():
+        for box, logits in logits_by_blocks(model, crop, height, width, tile=tile, overlap=overlap):
+            assert torch.equal(box.crop(whole), logits)
+            box.crop(seen).add_(1)
+    assert torch.equal(seen, torch.ones(height, width))
+    assert [(box.top, box.left) for box in read] == sorted((box.top, box.left) for box in read)
+
+
+def test_a_huge_image_is_read_in_tiles_and_kept_in_narrow_bands() -> None:
+    """20,000 x 4,000 pixels, which are made as they are asked for."""
+    height, width = 20_000, 4_000
+    model = segmenter(Recorder())
+    rows = torch.arange(height)[:, None]
+    columns = torch.arange(width)
+
+    def make(box: Box) -> Tensor:
+        values = box.crop(rows.expand(-1, width)) * 7 + box.crop(columns.expand(height, -1)) * 3
+        largest.append(box.height * box.width)
+        return (values % 251)[None].to(torch.uint8)
+
+    largest: list[int] = []
+    with torch.inference_mode():
+        blocks = logits_by_blocks(model, make, height, width)
+        for count, (box, logits) in enumerate(blocks):
+            if count % 97 == 0:
+                torch.testing.assert_close(logits, make(box) / 255, rtol=1e-5, atol=1e-6)
+    assert (box.top + box.height, box.left + box.width) == (height, width)
+    assert max(largest) <= 1024**2
 
 
 def test_an_image_goes_whole_up_to_2048_by_2048_pixels() -> None:

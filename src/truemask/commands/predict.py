@@ -1,28 +1,36 @@
 """`truemask predict`: masks for images."""
 
 import argparse
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from truemask.commands.output import print_json
 from truemask.commands.words import ALLOW, allowed
-from truemask.errors import counted
+from truemask.errors import UsageError, counted
 
 if TYPE_CHECKING:
+    from truemask.inference.settings import Settings
     from truemask.inference.summary import PredictResult
 
 _WARNINGS = 5
 HELP = "Write masks for images: class ids, and colours to look at."
 EXAMPLES = (
     "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay\n"
-    "truemask predict runs/photos/DATE /data/new --out /data/masks --ray   on a cluster"
+    "truemask predict runs/photos/DATE city.tif --out masks/         a GeoTIFF of any size\n"
+    "truemask predict runs/photos/DATE new/ --out masks/ --flips --scales 0.75,1,1.25\n"
+    "truemask predict runs/photos/DATE /data/new --out /data/masks --engine ray   a cluster"
 )
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    command.add_argument("path", type=Path, metavar="RUN")
+    command.add_argument("path", type=Path, metavar="RUN", help="a run, or a copy of its model/")
     command.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="images, folders or globs"
     )
@@ -34,14 +42,26 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="also each class's probability (.npz)"
     )
     command.add_argument(
+        "--flips", action="store_true", help="average over the image and its mirror images"
+    )
+    command.add_argument(
+        "--scales", metavar="S,S", help="average over the image at several sizes: 0.75,1,1.25"
+    )
+    command.add_argument(
         "--tile", type=int, metavar="PIXELS", help="largest side that is predicted in one piece"
     )
     command.add_argument(
-        "--ray",
-        nargs="?",
-        const="auto",
-        metavar="ADDRESS",
-        help="on all machines of a Ray cluster; write it after the inputs",
+        "--bands", metavar="N,N", help="channels of a GeoTIFF that the model is to see: 1,2,3"
+    )
+    command.add_argument("--fresh", action="store_true", help="predict again what is there already")
+    command.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: on all machines of a Ray cluster",
+    )
+    command.add_argument(
+        "--address", default="auto", metavar="HOST:PORT", help="of the Ray cluster"
     )
     command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
 
@@ -51,35 +71,63 @@ def run(options: argparse.Namespace) -> int:
     import torch
     from rich.progress import Progress
 
+    from truemask.bundle import DESCRIPTION, load_bundle
     from truemask.inference.distributed import predict_on_ray
     from truemask.inference.predict import predict
     from truemask.runs import Run
 
-    run = Run.open(options.path)
+    settings = _settings(options)
     allow = allowed(options.allow)
-    bundle = run.load_bundle(allow=allow)
+    if (options.path / DESCRIPTION).is_file():
+        folder, bundle = options.path, load_bundle(options.path, allow=allow)
+    else:
+        run = Run.open(options.path)
+        folder, bundle = run.bundle_folder, run.load_bundle(allow=allow)
     console = options.console
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    done = 0
+    with (
+        _ended_by_signals(),
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         task = bar.add_task("Predicting", total=None)
+
+        def progress(now: int, total: int) -> None:
+            nonlocal done
+            done = now
+            bar.update(task, completed=now, total=total)
+
         how: dict[str, Any] = {
-            "overlay": options.overlay,
-            "probabilities": options.probabilities,
-            "tile": options.tile,
-            "progress": lambda done, total: bar.update(task, completed=done, total=total),
+            "settings": settings,
+            "fresh": options.fresh,
+            "progress": progress,
         }
-        if options.ray is not None:
-            how |= {"address": options.ray, "allow": allow, "console": console}
-            result = predict_on_ray(run.bundle_folder, options.inputs, options.out, **how)
-        else:
-            if torch.cuda.is_available():
-                bundle.model.to("cuda")
-            result = predict(bundle, options.inputs, options.out, **how)
+        try:
+            if options.engine == "ray":
+                how |= {"address": options.address, "allow": allow, "console": console}
+                result = predict_on_ray(folder, options.inputs, options.out, **how)
+            else:
+                if torch.cuda.is_available():
+                    bundle.model.to("cuda")
+                result = predict(bundle, options.inputs, options.out, **how)
+        except KeyboardInterrupt:
+            bar.stop()
+            print(
+                f"truemask: stopped after {counted(done, 'image')}; the same command goes on from "
+                "there",
+                file=sys.stderr,
+            )
+            return 1
     if options.json:
         print_json(result.to_json())
     for file, reason in result.failed:
         where = "" if file in reason else f"{file}: "
         print(f"truemask: skipped {where}{reason}", file=sys.stderr)
     if not options.json:
+        if result.kept:
+            kept = counted(len(result.kept), "mask")
+            print(
+                f"{kept} of this model and these settings there already (--fresh makes them anew)."
+            )
         masks = counted(len(result.written), "mask")
         print(f"{masks} in {options.out}; *.color.png shows the classes in colours.")
         print(f"Ids: {bundle.labels.legend()}")
@@ -92,9 +140,50 @@ def _print_warnings(result: "PredictResult") -> None:
     warned = result.warned
     if not warned:
         return
-    many = counted(len(result.written), "image")
+    many = counted(len(result.written) + len(result.kept), "image")
     print(f"Look before you use them: {len(warned)} of {many} unlike those of the training.")
     for image in warned[:_WARNINGS]:
         print(f"  {image.file}: {image.warning}")
     if len(warned) > _WARNINGS:
         print(f"  ... all stand in {result.out}/predictions.csv")
+
+
+def _settings(options: argparse.Namespace) -> "Settings":
+    from truemask.inference.settings import Settings
+
+    bands = _numbers("--bands", options.bands, int)
+    scales = _numbers("--scales", options.scales, float)
+    return Settings(
+        tile=options.tile,
+        flips=options.flips,
+        scales=scales or (1.0,),
+        overlay=options.overlay,
+        probabilities=options.probabilities,
+        bands=bands,
+    )
+
+
+def _numbers(option: str, text: str | None, kind: type) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(map(kind, text.split(",")))
+    except ValueError:
+        raise UsageError(f"{option} {text} is no list of numbers such as 1,2") from None
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends as Ctrl-C does, with a table of what is there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -39,7 +39,8 @@ from truemask.images import ImageSpec, resize_image
 GREY_STEPS = {"L;2": 85, "L;4": 17}
 """The step between grey levels of less than 8 bits, as Pillow spreads them over 0 to 255."""
 
-_TWELVE_BITS = 4095
+TWELVE_BITS = 4095
+"""The largest value of the cameras that store 12 bits in 16."""
 
 
 def read_image(
@@ -82,7 +83,7 @@ def read_image_and_frame(
         pixels = _pixels(image, path) if small is None else _samples(small, path)
         turned = orientation(image, path)
     pixels = turn(pixels, turned)
-    pixels = _fit_channels(_fit_range(pixels, path, spec), path, spec)
+    pixels = fit_samples(pixels, path, spec)
     # A view with a step of -1, from a turned image, is something that torch cannot hold.
     values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
     if size is not None and tuple(values.shape[-2:]) != size:
@@ -194,13 +195,35 @@ def _without_alpha(
     return pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :-1]
 
 
+def fit_samples(
+    pixels: Shaped[np.ndarray, "H W *C"],
+    path: ImageSource,
+    spec: ImageSpec,
+    *,
+    scale_known: bool = False,
+) -> Shaped[np.ndarray, "H W C"]:
+    """What `read_image` makes of grey or RGB samples, but for their order.
+
+    Args:
+        pixels: uint8, uint16 or float32, as they are stored.
+        path: for the message of an error.
+        spec: the channels, dtype and range to deliver.
+        scale_known: whether 16 bits are known to be used, though these samples need not show it.
+
+    Raises:
+        UsageError: they cannot be brought to `spec` without a guess.
+    """
+    fitted = _fit_range(pixels, path, spec, scale_known=scale_known)
+    return _fit_channels(fitted, path, spec)
+
+
 def _fit_range(
-    pixels: Shaped[np.ndarray, "H W *C"], path: ImageSource, spec: ImageSpec
+    pixels: Shaped[np.ndarray, "H W *C"], path: ImageSource, spec: ImageSpec, *, scale_known: bool
 ) -> Shaped[np.ndarray, "H W *C"]:
     """Bring the samples to the dtype and the range of `spec`."""
     if pixels.dtype == np.float32:
         return _fit_float(pixels, path, spec)
-    if pixels.dtype == np.uint16 and 0 < pixels.max() <= _TWELVE_BITS:
+    if pixels.dtype == np.uint16 and not scale_known and 0 < pixels.max() <= TWELVE_BITS:
         raise UsageError(
             f"{path} stores 16 bits a pixel but no value above {pixels.max()}, as 12-bit cameras "
             "do, so that its scale is unknown: rescale its values to 0-65535, or save it with 8 "
@@ -215,8 +238,8 @@ def _fit_range(
 
 
 def _fit_float(
-    pixels: Shaped[np.ndarray, "H W"], path: ImageSource, spec: ImageSpec
-) -> Shaped[np.ndarray, "H W"]:
+    pixels: Shaped[np.ndarray, "H W *C"], path: ImageSource, spec: ImageSpec
+) -> Shaped[np.ndarray, "H W *C"]:
     if spec.dtype == "uint8":
         raise UsageError(
             f"{path} holds floating-point pixels of unknown scale: save it with 8 bits"

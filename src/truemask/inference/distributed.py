@@ -5,7 +5,7 @@ the masks of its images itself: images, bundle and masks lie in folders that all
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,11 @@ from torch import nn
 from truemask.bundle import load_bundle
 from truemask.cluster import call_on_cluster, describe, joined, require_shared, shared
 from truemask.files import remove_partial
-from truemask.inference.predict import open_targets, predict_file
-from truemask.inference.summary import PredictedImage, PredictResult, write_summary
+from truemask.inference.predict import Outcome, predict, predict_file
+from truemask.inference.records import model_key
+from truemask.inference.settings import Settings
+from truemask.inference.summary import PredictResult
 from truemask.inference.targets import Target
-
-Outcome = PredictedImage | str
-"""What was written, or why an image cannot be used."""
 
 
 def predict_on_ray(
@@ -31,9 +30,8 @@ def predict_on_ray(
     out: Path,
     *,
     address: str = "auto",
-    overlay: bool = False,
-    probabilities: bool = False,
-    tile: int | None = None,
+    settings: Settings | None = None,
+    fresh: bool = False,
     allow: Mapping[str, type[nn.Module]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     console: Console | None = None,
@@ -48,9 +46,8 @@ def predict_on_ray(
         inputs: images, folders (searched recursively), globs.
         out: the folder for the masks, made where it is missing.
         address: of the cluster, see `cluster.joined`.
-        overlay: whether to write overlays.
-        probabilities: whether to write probabilities.
-        tile: see `inference.predict.predict_image`.
+        settings: what is asked for.
+        fresh: whether to predict also what is there already.
         allow: classes that the bundle may hold besides the package's own, see `load_bundle`.
         progress: called with the number of images done and the number of all.
         console: where to say what the cluster has.
@@ -58,10 +55,13 @@ def predict_on_ray(
     Raises:
         UsageError: as `predict`, and where the cluster cannot be joined or does not see `out`.
     """
-    labels = load_bundle(bundle_folder, allow=allow).labels
-    targets, earlier = open_targets(inputs, out, labels, tile=tile)
-    outcomes: dict[int, Outcome] = {}
-    try:
+    settings = settings or Settings()
+    bundle = load_bundle(bundle_folder, allow=allow)
+    key = model_key(bundle, settings)
+
+    def calling(targets: Sequence[Target]) -> Iterator[tuple[int, Outcome]]:
+        if not targets:
+            return
         with joined(address) as machines, shared(out.absolute()) as mark:
             if console is not None:
                 console.print(describe(machines), highlight=False)
@@ -69,22 +69,17 @@ def predict_on_ray(
                 _predictor,
                 bundle_folder=bundle_folder.absolute(),
                 mark=mark,
-                overlay=overlay,
-                probabilities=probabilities,
-                tile=tile,
+                settings=settings,
+                key=key,
                 allow=allow,
             )
             for called in call_on_cluster(make, list(map(_absolute, targets))):
-                outcomes[called.index] = called.value
-                if progress is not None:
-                    progress(len(outcomes), len(targets))
+                yield called.index, _as_given(called.value, targets[called.index])
         remove_partial(file for target in targets for file in target.files)
-    finally:
-        # Also when an error ends it all: the masks that are written keep their rows.
-        result = _in_order(targets, outcomes, out)
-        if result.written:
-            write_summary(out, earlier, result.written, labels)
-    return result
+
+    return predict(
+        bundle, inputs, out, settings=settings, fresh=fresh, progress=progress, calling=calling
+    )
 
 
 def _absolute(target: Target) -> Target:
@@ -93,13 +88,20 @@ def _absolute(target: Target) -> Target:
     return replace(target, source=source, stem=stem)
 
 
+def _as_given(outcome: Outcome, target: Target) -> Outcome:
+    """With the image named as it was given."""
+    if isinstance(outcome, str):
+        given = str(target.source)
+        return outcome.replace(os.path.abspath(given), given)
+    return outcome
+
+
 def _predictor(
     *,
     bundle_folder: Path,
     mark: Path,
-    overlay: bool,
-    probabilities: bool,
-    tile: int | None,
+    settings: Settings,
+    key: str,
     allow: Mapping[str, type[nn.Module]] | None,
 ) -> Callable[[Target], Outcome]:
     """What a process of the cluster does with an image."""
@@ -107,27 +109,4 @@ def _predictor(
     bundle = load_bundle(bundle_folder, allow=allow)
     if torch.cuda.is_available():
         bundle.model.to("cuda")
-    return partial(
-        predict_file,
-        bundle,
-        out=mark.parent,
-        overlay=overlay,
-        probabilities=probabilities,
-        tile=tile,
-    )
-
-
-def _in_order(
-    targets: Sequence[Target], outcomes: Mapping[int, Outcome], out: Path
-) -> PredictResult:
-    """The result as `predict` gives it: in the order of the images, which are named as given."""
-    written: list[PredictedImage] = []
-    failed: list[tuple[str, str]] = []
-    for index, target in enumerate(targets):
-        outcome = outcomes.get(index)
-        if isinstance(outcome, PredictedImage):
-            written.append(replace(outcome, file=str(target.source)))
-        elif outcome is not None:
-            given = str(target.source)
-            failed.append((given, outcome.replace(os.path.abspath(given), given)))
-    return PredictResult(out=str(out), written=written, failed=failed)
+    return partial(predict_file, bundle, out=mark.parent, settings=settings, key=key)

@@ -18,7 +18,8 @@ from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.images import ImageSpec, to_rgb
 from truemask.inference.doubt import Doubt, find_doubt
-from truemask.inference.predict import overlay_image, predict_image
+from truemask.inference.overlay import overlay_image
+from truemask.inference.predict import predict_image
 from truemask.labels import LabelMap
 from truemask.report import pictures
 from truemask.runs import Run

@@ -1,18 +1,22 @@
-"""Masks for images that nobody has labelled: files, folders and globs in, PNG masks out.
+"""Masks for images that nobody has labelled: files, folders and globs in, masks out.
 
     OUT/<name>.png           the mask, 8-bit grey: a pixel's value is its class id
     OUT/<name>.color.png     the same in the classes' colours, since ids look black to the eye
     OUT/<name>.overlay.jpg   the image with the mask over it, on demand
     OUT/<name>.npz           the probability of each class, on demand
     OUT/predictions.csv      one row per image: size, share of each class, mean confidence, and a
-                             warning where it is unlike the training images (`doubt.py`)
+                             warning where it is unlike the training images (`doubt.py`), ...
 
-Where each image goes is settled before the first is predicted (`targets.py`).
+A TIFF that is georeferenced or very large gets a TIFF (`predict_raster.py`). Where each image goes
+is settled before the first is predicted (`targets.py`). An image whose mask was made by the same
+model with the same settings is left as it is, so that the same call goes on where one was ended.
 """
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +30,36 @@ from truemask.bundle import Bundle
 from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.files import atomic_path, make_folder
+from truemask.geometry import Box
 from truemask.images import to_rgb
+from truemask.inference.augment import augmented
 from truemask.inference.doubt import Doubt, find_doubt
+from truemask.inference.overlay import overlay_image
+from truemask.inference.predict_raster import predict_raster
+from truemask.inference.rasters import UnusableRaster
+from truemask.inference.records import Record, image_key, model_key, read_record
+from truemask.inference.settings import Settings
 from truemask.inference.summary import (
     PredictedImage,
     PredictResult,
-    Rows,
+    add_to_summary,
     read_summary,
-    write_summary,
 )
+from truemask.inference.tally import Tally, read_off
 from truemask.inference.targets import Target, find_targets
 from truemask.labels import LabelMap
 from truemask.memory import explain_memory
 from truemask.models.segmenter import evaluating
-from truemask.models.tiling import image_logits
+from truemask.models.tiling import logits_by_blocks
 
-_STRIP = 1 << 20
-"""Pixels whose probabilities are in memory at once."""
+Outcome = PredictedImage | str
+"""What was written, or why an image cannot be used."""
 
-_SMALLEST_TILE = 512
-"""Twice what neighbouring tiles share."""
+Calling = Callable[[Sequence[Target]], Iterator[tuple[int, Outcome]]]
+"""Predicts images and gives, in any order, the place of each and what came of it."""
+
+_TABLE_EVERY_S = 10.0
+"""How often the table is written while images are predicted."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,11 +69,14 @@ class Prediction:
     Attributes:
         ids: the most probable class of each pixel, on the CPU.
         confidence: mean over pixels of the probability of that class.
+        entropy: mean over pixels of the entropy of the probabilities, as a share of the largest
+            that there is.
         probabilities: the probability of each class, on the CPU; `None` unless asked for.
     """
 
     ids: UInt8[Tensor, "H W"]
     confidence: float
+    entropy: float
     probabilities: Float16[Tensor, "K H W"] | None = None
 
 
@@ -69,35 +86,65 @@ def predict_image(
     *,
     probabilities: bool = False,
     tile: int | None = None,
+    flips: bool = False,
+    scales: Sequence[float] = (1.0,),
 ) -> Prediction:
     """Predict one image, on the device where the model is; its mode stays as it was.
 
-    The ids are those that `evaluation.evaluate` counts, pixel for pixel.
+    Without flips and scales, the ids are those that `evaluation.evaluate` counts, pixel for pixel.
 
     Args:
         bundle: the model and its labels.
         image: of the dtype and range that the model takes, any height and width.
         probabilities: whether to keep the probability of each class.
         tile: largest side of a tile in pixels; `None` cuts only images above 2048x2048 pixels.
+        flips: whether to average the probabilities of the image and its mirror images.
+        scales: sizes of the image whose probabilities are averaged.
 
     Raises:
         UsageError: the image is of another kind than the model takes.
     """
+    prediction, _ = _predict_image(
+        bundle,
+        image,
+        Settings(probabilities=probabilities, flips=flips, scales=tuple(scales)),
+        tile,
+    )
+    return prediction
+
+
+def _predict_image(
+    bundle: Bundle, image: Shaped[Tensor, "C H W"], settings: Settings, tile: int | None
+) -> tuple[Prediction, Tally]:
     model, labels = bundle.model, bundle.labels
     device = model.mean.device
+    pixels = image.as_subclass(Tensor)
+    height, width = pixels.shape[-2:]
+    ids = torch.empty(height, width, dtype=torch.uint8)
+    kept = None
+    if settings.probabilities:
+        kept = torch.empty(labels.num_classes, height, width, dtype=torch.float16)
+    tally = Tally(labels.num_classes)
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        logits = image_logits(model, image.as_subclass(Tensor).to(device), tile=tile)[None]
-        ids = labels.decode(logits)[0].cpu()
-        channels, (height, width) = labels.num_classes, ids.shape
-        kept = torch.empty(channels, height, width, dtype=torch.float16) if probabilities else None
-        confidence, rows = 0.0, max(1, _STRIP // width)
-        # By strips, because the probabilities of a whole photo would double the memory.
-        for top in range(0, height, rows):
-            strip = bundle.probabilities(logits[:, :, top : top + rows])[0]
-            confidence += float(strip.amax(0).sum(dtype=torch.float64))
-            if kept is not None:
-                kept[:, top : top + rows] = strip
-    return Prediction(ids=ids, confidence=confidence / (height * width), probabilities=kept)
+        compute = augmented(
+            model, flips=settings.flips, scales=settings.scales, temperature=bundle.temperature
+        )
+        for box, logits in logits_by_blocks(
+            model, lambda box: box.crop(pixels), height, width, tile=tile, compute=compute
+        ):
+
+            def keep(strip: Box, found: Tensor, box: Box = box) -> None:
+                if kept is not None:
+                    strip.paste(box.crop(kept), found)
+
+            box.paste(ids, read_off(bundle, logits, tally, keep=keep))
+    prediction = Prediction(
+        ids=ids,
+        confidence=tally.mean(tally.confidence),
+        entropy=tally.mean(tally.entropy),
+        probabilities=kept,
+    )
+    return prediction, tally
 
 
 def predict(
@@ -105,10 +152,10 @@ def predict(
     inputs: Sequence[Path],
     out: Path,
     *,
-    overlay: bool = False,
-    probabilities: bool = False,
-    tile: int | None = None,
+    settings: Settings | None = None,
+    fresh: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    calling: Calling | None = None,
 ) -> PredictResult:
     """Predict files, folders and globs, and write what the module's description lists.
 
@@ -119,62 +166,131 @@ def predict(
         bundle: the model and its labels.
         inputs: images, folders (searched recursively), globs.
         out: the folder for the masks, made where it is missing.
-        overlay: whether to write overlays.
-        probabilities: whether to write probabilities.
-        tile: see `predict_image`.
+        settings: what is asked for; by default masks alone.
+        fresh: whether to predict also what is there already.
         progress: called with the number of images done and the number of all.
+        calling: what predicts the images; by default this process does, one after the other.
 
     Raises:
         UsageError: an input holds no image, a file would be overwritten, the folder cannot be
             written, or the memory does not suffice.
     """
-    targets, earlier = open_targets(inputs, out, bundle.labels, tile=tile)
-    written: list[PredictedImage] = []
-    failed: list[tuple[str, str]] = []
+    settings = settings or Settings()
+    targets = open_targets(inputs, out, bundle.labels, settings)
+    key = model_key(bundle, settings)
+    calling = calling or partial(_one_by_one, bundle, out=out, settings=settings, key=key)
+    outcomes: dict[int, Outcome] = {}
+    kept: dict[int, PredictedImage] = {}
+    for index, target in enumerate(targets):
+        found = None if fresh else find_done(target, out, settings, key)
+        if found is not None:
+            kept[index] = found
+    todo = [index for index in range(len(targets)) if index not in kept]
+    table = _Table(out, bundle.labels)
     try:
-        for count, target in enumerate(targets, start=1):
-            outcome = predict_file(
-                bundle, target, out, overlay=overlay, probabilities=probabilities, tile=tile
-            )
-            if isinstance(outcome, str):
-                failed.append((str(target.source), outcome))
-            else:
-                written.append(outcome)
+        if progress is not None:
+            progress(len(kept), len(targets))
+        for place, outcome in calling([targets[index] for index in todo]):
+            index = todo[place]
+            if isinstance(outcome, PredictedImage):
+                outcome = replace(outcome, file=str(targets[index].source))
+                table.add(outcome)
+            outcomes[index] = outcome
             if progress is not None:
-                progress(count, len(targets))
+                progress(len(kept) + len(outcomes), len(targets))
     finally:
         # Also when an error ends it all: the masks that are written keep their rows.
-        if written:
-            write_summary(out, earlier, written, bundle.labels)
-    return PredictResult(out=str(out), written=written, failed=failed)
+        both = outcomes | kept
+        found_all = [both[index] for index in sorted(both)]
+        table.finish([each for each in found_all if isinstance(each, PredictedImage)])
+    written, failed = [], []
+    for index in todo:
+        outcome = outcomes[index]
+        if isinstance(outcome, str):
+            failed.append((str(targets[index].source), outcome))
+        else:
+            written.append(outcome)
+    return PredictResult(out=str(out), written=written, kept=list(kept.values()), failed=failed)
+
+
+class _Table:
+    """The table, written now and then while images are predicted."""
+
+    def __init__(self, out: Path, labels: LabelMap) -> None:
+        self.out, self.labels = out, labels
+        self.fresh: list[PredictedImage] = []
+        self.due = time.monotonic() + _TABLE_EVERY_S
+
+    def add(self, image: PredictedImage) -> None:
+        """Take a row."""
+        self.fresh.append(image)
+        if time.monotonic() >= self.due:
+            began = time.monotonic()
+            add_to_summary(self.out, self.fresh, self.labels)
+            self.fresh.clear()
+            # A table of a million rows takes its time.
+            took = time.monotonic() - began
+            self.due = time.monotonic() + max(_TABLE_EVERY_S, 20 * took)
+
+    def finish(self, images: Sequence[PredictedImage]) -> None:
+        """Write all rows, in order."""
+        if images:
+            add_to_summary(self.out, images, self.labels)
 
 
 def open_targets(
-    inputs: Sequence[Path], out: Path, labels: LabelMap, *, tile: int | None
-) -> tuple[list[Target], Rows]:
-    """Which images to predict, and the table to add to; nothing but the folder is written yet.
+    inputs: Sequence[Path], out: Path, labels: LabelMap, settings: Settings
+) -> list[Target]:
+    """Which images to predict; nothing but the folder is written yet.
 
     Raises:
         UsageError: see `predict`.
     """
-    if tile is not None and tile < _SMALLEST_TILE:
-        raise UsageError(f"--tile {tile} is too small: give at least {_SMALLEST_TILE}")
-    targets = find_targets(inputs, out)
-    earlier = read_summary(out, labels)
+    targets = find_targets(inputs, out, settings)
+    read_summary(out, labels)
     make_folder(out)
-    return targets, earlier
+    return targets
+
+
+def find_done(target: Target, out: Path, settings: Settings, key: str) -> PredictedImage | None:
+    """What is there already of an image: made by this model, of the file as it is now, complete.
+
+    Args:
+        target: the image.
+        out: the folder of the masks.
+        settings: what is asked for.
+        key: what `records.model_key` gives.
+    """
+    record = read_record(target.mask)
+    try:
+        if record is None or record.key != image_key(key, target.source):
+            return None
+    except OSError:
+        return None
+    if not all(file.is_file() for file in target.asked(settings)):
+        return None
+    mask = target.mask.relative_to(out).as_posix()
+    return PredictedImage.from_figures(str(target.source), mask, record.figures)
+
+
+def _one_by_one(
+    bundle: Bundle, targets: Sequence[Target], *, out: Path, settings: Settings, key: str
+) -> Iterator[tuple[int, Outcome]]:
+    for index, target in enumerate(targets):
+        yield index, predict_file(bundle, target, out, settings=settings, key=key)
 
 
 def predict_file(
-    bundle: Bundle,
-    target: Target,
-    out: Path,
-    *,
-    overlay: bool,
-    probabilities: bool,
-    tile: int | None,
-) -> PredictedImage | str:
+    bundle: Bundle, target: Target, out: Path, *, settings: Settings, key: str
+) -> Outcome:
     """Predict one image and write its files.
+
+    Args:
+        bundle: the model and its labels.
+        target: the image.
+        out: the folder of the masks.
+        settings: what is asked for.
+        key: what `records.model_key` gives, which the mask keeps.
 
     Returns:
         What was written, or why the image cannot be used.
@@ -183,66 +299,62 @@ def predict_file(
         UsageError: a file cannot be written, or the memory does not suffice.
     """
     with explain_memory(where=f"at {target.source}", remedy="give a lower --tile, such as 1024"):
+        describe = partial(_describe, target, bundle.labels, out)
+        try:
+            own = image_key(key, target.source)
+        except OSError as error:
+            return f"cannot read {target.source}: {error.strerror}"
+        if target.raster:
+            return _predict_raster(bundle, target, settings, own, describe)
         try:
             image = read_image(target.source, bundle.model.images)
-            prediction = predict_image(bundle, image, probabilities=probabilities, tile=tile)
+            prediction, tally = _predict_image(bundle, image, settings, settings.tile)
             doubt = find_doubt(bundle, image)
         except UsageError as error:
             return str(error)
-        _write(target, prediction, bundle.labels)
-        if overlay:
-            _write_overlay(target, image, prediction, bundle)
-        return _describe(target, prediction, bundle.labels, out, doubt)
+        height, width = prediction.ids.shape
+        described = describe(tally, height, width, None, doubt)
+        record = target.record(own, described.figures(), settings)
+        _clear_way(target)
+        _write(target, prediction, bundle.labels, record)
+        if settings.overlay:
+            rgb = to_rgb(image, bundle.model.images)
+            _write_overlay(target, rgb, prediction.ids.numpy(), bundle.labels)
+        return described
 
 
-def overlay_image(
-    image: UInt8[np.ndarray, "H W 3"],
-    ids: UInt8[np.ndarray, "H W"],
-    labels: LabelMap,
-    *,
-    alpha: float = 0.5,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """An image with its mask over it: each region tinted, its border drawn in the full colour.
+def _predict_raster(
+    bundle: Bundle,
+    target: Target,
+    settings: Settings,
+    key: str,
+    describe: Callable[[Tally, int, int, float | None, Doubt | None], PredictedImage],
+) -> Outcome:
+    _clear_way(target)
+    try:
+        image, overview = predict_raster(bundle, target, settings, key=key, describe=describe)
+    except UnusableRaster as error:
+        return str(error)
+    if overview is not None:
+        _write_overlay(target, overview.colors, overview.ids, bundle.labels)
+    return image
 
-    A class called "background" and ignored pixels stay as they are in the image.
 
-    Args:
-        image: RGB.
-        ids: class ids.
-        labels: their colours.
-        alpha: how much of the tint is colour, from 0 to 1.
+def _clear_way(target: Target) -> None:
+    """Make the folder, and remove what an earlier prediction left beside the mask.
+
+    So a mask never stands beside files of another prediction, whenever this one is ended.
     """
-    plain = [i for i, name in enumerate(labels.names) if name.lower() in ("background", "bg")]
-    strength = np.full(256, round(alpha * 256), dtype=np.uint16)
-    strength[[*plain, labels.ignore_index]] = 0
-    weight = strength[ids]
-    weight[_borders(ids, width=max(1, round(max(ids.shape) / 800))) & (weight > 0)] = 256
-    blended = np.empty_like(image)
-    for channel in range(3):
-        color = labels.palette[:, channel].astype(np.uint16)[ids]
-        # At most 255 * 256, which 16 bits hold.
-        mixed = color * weight + image[..., channel].astype(np.uint16) * (256 - weight)
-        blended[..., channel] = mixed >> 8
-    return blended
-
-
-def _borders(ids: UInt8[np.ndarray, "H W"], *, width: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Pixels with another class within `width` pixels, along a row or a column."""
-    border = np.zeros(ids.shape, dtype=bool)
-    for step in range(1, width + 1):
-        across, down = ids[:, step:] != ids[:, :-step], ids[step:] != ids[:-step]
-        border[:, step:] |= across
-        border[:, :-step] |= across
-        border[step:] |= down
-        border[:-step] |= down
-    return border
-
-
-def _write(target: Target, prediction: Prediction, labels: LabelMap) -> None:
     make_folder(target.stem.parent)
+    for file in target.owned(read_record(target.mask)):
+        if file != target.mask:
+            file.unlink(missing_ok=True)
+
+
+def _write(target: Target, prediction: Prediction, labels: LabelMap, record: Record) -> None:
     mask = Image.fromarray(prediction.ids.numpy())
     # The mask first: its header is what allows the other files to be replaced.
-    _write_picture(mask, target.mask, format="PNG", pnginfo=target.header())
+    _write_picture(mask, target.mask, format="PNG", pnginfo=record.png_info())
     mask.putpalette(labels.palette.tobytes())
     _write_picture(mask, target.color, format="PNG")
     if prediction.probabilities is not None:
@@ -254,9 +366,13 @@ def _write(target: Target, prediction: Prediction, labels: LabelMap) -> None:
             )
 
 
-def _write_overlay(target: Target, image: Tensor, prediction: Prediction, bundle: Bundle) -> None:
-    rgb = to_rgb(image, bundle.model.images)
-    drawn = overlay_image(rgb, prediction.ids.numpy(), bundle.labels)
+def _write_overlay(
+    target: Target,
+    image: UInt8[np.ndarray, "H W 3"],
+    ids: UInt8[np.ndarray, "H W"],
+    labels: LabelMap,
+) -> None:
+    drawn = overlay_image(image, ids, labels)
     _write_picture(Image.fromarray(drawn), target.overlay, format="JPEG", quality=90)
 
 
@@ -269,18 +385,29 @@ def _write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
 
 
 def _describe(
-    target: Target, prediction: Prediction, labels: LabelMap, out: Path, doubt: Doubt | None
+    target: Target,
+    labels: LabelMap,
+    out: Path,
+    tally: Tally,
+    height: int,
+    width: int,
+    pixel_area: float | None,
+    doubt: Doubt | None,
 ) -> PredictedImage:
-    height, width = prediction.ids.shape
-    counts = np.bincount(prediction.ids.numpy().ravel(), minlength=labels.num_classes)
-    shares = counts / (height * width)
+    counts = dict(zip(labels.names, tally.counts.tolist(), strict=True))
+    areas = None
+    if pixel_area is not None:
+        areas = {name: count * pixel_area for name, count in counts.items()}
     return PredictedImage(
         file=str(target.source),
         mask=target.mask.relative_to(out).as_posix(),
         height=height,
         width=width,
-        shares={name: float(share) for name, share in zip(labels.names, shares, strict=True)},
-        confidence=prediction.confidence,
+        shares={name: tally.mean(count) for name, count in counts.items()},
+        confidence=tally.mean(tally.confidence),
+        entropy=tally.mean(tally.entropy),
+        pixels=counts,
+        areas=areas,
         unlikeness=None if doubt is None else doubt.unlikeness,
         warning=None if doubt is None else doubt.warning,
     )

@@ -10,7 +10,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from truemask.images import ImageSpec, to_rgb
-from truemask.inference.predict import overlay_image
+from truemask.inference.overlay import overlay_image
 from truemask.inference.serve_queue import Found, ServedModel
 from truemask.labels import LabelMap
 

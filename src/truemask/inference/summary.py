@@ -1,23 +1,30 @@
-"""What a prediction of many images ends with: a typed result, and its table `predictions.csv`."""
+"""What a prediction of many images ends with: a typed result, and its table `predictions.csv`.
+
+Several processes may write into one folder: each adds its lines to those that are there, while the
+others wait.
+"""
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from truemask.errors import UsageError
-from truemask.files import write_text
+from truemask.files import explain_os_errors, write_text
 from truemask.labels import LabelMap
 
 SUMMARY = "predictions.csv"
 
-_DOUBT = ("unlikeness", "warning")
-"""The last columns of the table."""
-
-Rows = dict[str, list[str]]
+Rows = dict[str, dict[str, str]]
 """Lines of the table by the path of their mask."""
+
+_STALE_S = 60.0
+"""A lock that is older was left by a process that was killed: tables are written in moments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,11 @@ class PredictedImage:
         width: of both, in pixels.
         shares: class -> share of the pixels that are predicted as it; they sum to 1.
         confidence: mean over pixels of the predicted class's probability.
+        entropy: mean over pixels of the entropy of the probabilities, as a share of the largest
+            that there is: 0 where all is certain, 1 where all classes are equally probable.
+        pixels: class -> pixels that are predicted as it. A raster's pixels without data belong to
+            none.
+        areas: class -> square metres, where a raster lies in a projected coordinate system.
         unlikeness: distance to the training images, above 1 it is unlike them; `None` where these
             are not known. See `inference.doubt`.
         warning: one line where the mask should not be trusted without looking.
@@ -42,8 +54,26 @@ class PredictedImage:
     width: int
     shares: dict[str, float]
     confidence: float
+    entropy: float
+    pixels: dict[str, int]
+    areas: dict[str, float] | None = None
     unlikeness: float | None = None
     warning: str | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """What its mask keeps of it: all but the paths."""
+        value = asdict(self)
+        del value["file"], value["mask"]
+        return value
+
+    @classmethod
+    def from_figures(
+        cls, file: str, mask: str, figures: Mapping[str, Any]
+    ) -> "PredictedImage | None":
+        """The inverse of `figures`; `None` where another version wrote others."""
+        if set(figures) != {each.name for each in fields(cls)} - {"file", "mask"}:
+            return None
+        return cls(file=file, mask=mask, **figures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +83,19 @@ class PredictResult:
     Attributes:
         out: the folder of the masks.
         written: the predicted images, in order.
+        kept: images whose mask was there already, made by this model with these settings.
         failed: images that were left out, each with the reason.
     """
 
     out: str
     written: list[PredictedImage]
+    kept: list[PredictedImage]
     failed: list[tuple[str, str]]
 
     @property
     def warned(self) -> list[PredictedImage]:
         """The images with a warning, the most unlike first."""
-        warned = [image for image in self.written if image.warning is not None]
+        warned = [image for image in (*self.written, *self.kept) if image.warning is not None]
         return sorted(warned, key=lambda image: -(image.unlikeness or 0.0))
 
     def to_json(self) -> dict[str, Any]:
@@ -71,6 +103,7 @@ class PredictResult:
         return {
             "out": self.out,
             "written": [asdict(image) for image in self.written],
+            "kept": [asdict(image) for image in self.kept],
             "failed": [{"file": file, "reason": reason} for file, reason in self.failed],
         }
 
@@ -78,51 +111,95 @@ class PredictResult:
 def read_summary(out: Path, labels: LabelMap) -> Rows:
     """The table that an earlier prediction left, to be added to; empty where none did.
 
+    A column that an earlier version did not write is empty.
+
     Raises:
         UsageError: there is a table, but of other classes or of something else.
     """
     file = out / SUMMARY
     if not file.exists():
         return {}
-    columns = _columns(labels)
     try:
-        rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
+        lines = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {file} ({error}): choose another --out") from error
-    if rows and tuple(rows[0]) == columns[: -len(_DOUBT)]:  # as version 0.1 wrote them
-        rows = [list(columns), *([*row, *("" for _ in _DOUBT)] for row in rows[1:])]
-    if not rows or any(len(row) != len(columns) for row in rows) or tuple(rows[0]) != columns:
+    head, rows = (lines[0], lines[1:]) if lines else ([], [])
+    columns = columns_of(labels)
+    needed = [name for name in columns if name.startswith("share_")]
+    ours = {"file", "mask", "height", "width", *needed} <= set(head) <= set(columns)
+    if not ours or any(len(row) != len(head) for row in rows):
         raise UsageError(
             f"{file} is no table of predictions of the same classes: choose another --out"
         )
-    return {row[columns.index("mask")]: row for row in rows[1:]}
+    found = [dict(zip(head, row, strict=True)) for row in rows]
+    return {row["mask"]: row for row in found}
 
 
-def write_summary(
-    out: Path, earlier: Rows, images: Sequence[PredictedImage], labels: LabelMap
-) -> None:
-    """Write the table: the earlier lines but those of the same masks, then the new ones."""
-    rows = dict(earlier)
-    for image in images:
-        rows.pop(image.mask, None)
-        numbers = (*image.shares.values(), image.confidence)
-        size = (str(image.height), str(image.width))
-        unlikeness = "" if image.unlikeness is None else f"{image.unlikeness:.4f}"
-        rows[image.mask] = [
-            image.file,
-            image.mask,
-            *size,
-            *(f"{n:.6f}" for n in numbers),
-            unlikeness,
-            image.warning or "",
-        ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns(labels))
-    writer.writerows(rows.values())
-    write_text(out / SUMMARY, text.getvalue())
+def add_to_summary(out: Path, images: Sequence[PredictedImage], labels: LabelMap) -> None:
+    """Put images into the table, after those lines of it that are of other masks.
+
+    Raises:
+        UsageError: there is a table of something else, or it cannot be written.
+    """
+    with _alone(out):
+        rows = read_summary(out, labels)
+        for image in images:
+            rows.pop(image.mask, None)
+            rows[image.mask] = _row(image)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns_of(labels), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+        write_text(out / SUMMARY, text.getvalue())
 
 
-def _columns(labels: LabelMap) -> tuple[str, ...]:
-    shares = (f"share_{name}" for name in labels.names)
-    return ("file", "mask", "height", "width", *shares, "confidence", *_DOUBT)
+def columns_of(labels: LabelMap) -> tuple[str, ...]:
+    """The columns of the table."""
+    shares, pixels, areas = (
+        [f"{kind}_{name}" for name in labels.names] for kind in ("share", "pixels", "area_m2")
+    )
+    sure = ("confidence", "unlikeness", "warning", "entropy")
+    return ("file", "mask", "height", "width", *shares, *sure, *pixels, *areas)
+
+
+def _row(image: PredictedImage) -> dict[str, str]:
+    row = {
+        "file": image.file,
+        "mask": image.mask,
+        "height": str(image.height),
+        "width": str(image.width),
+        "confidence": f"{image.confidence:.6f}",
+        "entropy": f"{image.entropy:.6f}",
+        "unlikeness": "" if image.unlikeness is None else f"{image.unlikeness:.4f}",
+        "warning": image.warning or "",
+    }
+    row |= {f"share_{name}": f"{share:.6f}" for name, share in image.shares.items()}
+    row |= {f"pixels_{name}": str(count) for name, count in image.pixels.items()}
+    row |= {f"area_m2_{name}": f"{area:.2f}" for name, area in (image.areas or {}).items()}
+    return row
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the table, against other processes and machines.
+
+    A file that only one can make, since locks of the system do not reach other machines everywhere.
+    """
+    lock = out / f".{SUMMARY}.lock"
+    while True:
+        with explain_os_errors(lock):
+            try:
+                lock.touch(exist_ok=False)
+                break
+            except FileExistsError:
+                pass
+        try:
+            if time.time() - lock.stat().st_mtime > _STALE_S:
+                lock.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue
+        time.sleep(0.02 + 0.05 * (os.getpid() % 7) / 7)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

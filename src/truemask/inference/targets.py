@@ -2,24 +2,25 @@
 
 A mask is named after its image. Where two images would get one name, they keep the name of their
 folder, or their ending: `a/x.jpg` and `b/x.jpg` become `a/x.png` and `b/x.png`, `x.jpg` and `x.png`
-become `x.jpg.png` and `x.png.png`. Every mask says in its PNG header which image it is of; a file
-that does not say so is not overwritten.
+become `x.jpg.png` and `x.png.png`. Every mask says in its header which image it is of; a file that
+does not say so is not overwritten.
 """
 
 import glob
 import os
+import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from typing import Any
 
 from truemask.datasets.decoding import SUFFIXES
 from truemask.errors import UsageError
-
-_SOFTWARE = "truemask"
+from truemask.inference.records import Record, read_record
+from truemask.inference.settings import FORMATS, Settings
+from truemask.inference.tiff_tags import GEOREFERENCE, HEIGHT, WIDTH, tiff_tags
+from truemask.models.tiling import HUGE_SIDE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +31,19 @@ class Target:
         source: the image.
         name: what the mask's header calls it: its path below the input that it was found in.
         stem: the path of what is written, without its ending.
+        raster: whether it is a TIFF that is read in pieces and whose mask is a TIFF, since it is
+            georeferenced or too large.
     """
 
     source: Path
     name: str
     stem: Path
+    raster: bool = False
 
     @property
     def mask(self) -> Path:
         """The class ids."""
-        return self._with(".png")
+        return self._with(".tif" if self.raster else ".png")
 
     @property
     def color(self) -> Path:
@@ -54,19 +58,37 @@ class Target:
     @property
     def probabilities(self) -> Path:
         """The probability of each class."""
-        return self._with(".npz")
+        return self._with(".probabilities.tif" if self.raster else ".npz")
+
+    def polygons(self, kind: str) -> Path:
+        """The outlines of regions, in one of the formats of `settings.FORMATS`."""
+        return self._with(".geojson" if kind == "geojson" else f".{kind}.json")
+
+    def asked(self, settings: Settings) -> tuple[Path, ...]:
+        """What a prediction writes; a raster's mask has its colours in itself."""
+        return (
+            self.mask,
+            *(() if self.raster else (self.color,)),
+            *((self.overlay,) if settings.overlay else ()),
+            *((self.probabilities,) if settings.probabilities else ()),
+            *map(self.polygons, settings.polygons),
+        )
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All that a prediction may write."""
-        return (self.mask, self.color, self.overlay, self.probabilities)
+        return self.asked(Settings(overlay=True, probabilities=True, polygons=FORMATS))
 
-    def header(self) -> PngInfo:
-        """What the mask says of itself."""
-        info = PngInfo()
-        info.add_text("Software", _SOFTWARE)
-        info.add_itxt("Source", self.name)
-        return info
+    def record(self, key: str, figures: Mapping[str, Any], settings: Settings) -> Record:
+        """What its mask is to say of itself."""
+        endings = (file.name[len(self.stem.name) :] for file in self.asked(settings)[1:])
+        return Record(self.name, key, figures, tuple(endings))
+
+    def owned(self, record: Record | None) -> tuple[Path, ...]:
+        """The files that its mask, by what this says of itself, accounts for."""
+        if record is None or record.name != self.name:
+            return ()
+        return (self.mask, *map(self._with, record.files))
 
     def _with(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)
@@ -86,21 +108,25 @@ class _Found:
         return (short, self.folder / short, self.relative, self.folder / self.relative)
 
 
-def find_targets(inputs: Sequence[Path], out: Path) -> list[Target]:
+def find_targets(
+    inputs: Sequence[Path], out: Path, settings: Settings | None = None
+) -> list[Target]:
     """The images of all inputs in order, each once.
 
     Args:
         inputs: images, folders (searched recursively, hidden files left out), globs.
         out: the folder for the masks; what lies in it is no image of a folder or glob around it.
+        settings: what will be written; `None` for all that there is.
 
     Raises:
         UsageError: an input does not exist or holds no image, or a file would be overwritten that
             is no earlier mask of an image of that name.
     """
-    targets = _name(_find_all(inputs, out), out)
+    found = _find_all(inputs, out)
+    targets = _name(found, [is_raster(image.source) for image in found], out)
     sources = {os.path.realpath(target.source) for target in targets}
     for target in targets:
-        _refuse_to_overwrite(target, sources)
+        _refuse_to_overwrite(target, target.asked(settings) if settings else target.files, sources)
     return targets
 
 
@@ -179,11 +205,28 @@ def _image(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _name(found: list[_Found], out: Path) -> list[Target]:
+def is_raster(path: Path) -> bool:
+    """Whether a file is a TIFF that is georeferenced, or larger than is read whole."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    if path.with_suffix(".tfw").exists():
+        return True
+    try:
+        tags = tiff_tags(path)
+        pixels = int(tags[WIDTH]) * int(tags[HEIGHT])
+        return pixels > HUGE_SIDE**2 or any(tag in tags for tag in GEOREFERENCE)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return False  # What is wrong with it is said when it is read.
+
+
+def _name(found: list[_Found], rasters: list[bool], out: Path) -> list[Target]:
     """Give each image the shortest name whose files no other image writes."""
     levels = [0] * len(found)
     while True:
-        targets = [_target(image, level, out) for image, level in zip(found, levels, strict=True)]
+        targets = [
+            _target(image, raster, level, out)
+            for image, raster, level in zip(found, rasters, levels, strict=True)
+        ]
         # Some file systems do not tell x.png from X.png.
         files = [[str(file).casefold() for file in target.files] for target in targets]
         counts = Counter(file for group in files for file in group)
@@ -200,33 +243,25 @@ def _name(found: list[_Found], out: Path) -> list[Target]:
             levels[i] = min(levels[i] + 1, 3)
 
 
-def _target(image: _Found, level: int, out: Path) -> Target:
+def _target(image: _Found, raster: bool, level: int, out: Path) -> Target:
     name = image.names()[2 + level % 2]
     text = name.as_posix().encode("utf-8", "replace").decode()
-    return Target(source=image.source, name=text, stem=out / image.names()[level])
+    return Target(source=image.source, name=text, stem=out / image.names()[level], raster=raster)
 
 
-def _refuse_to_overwrite(target: Target, sources: set[str]) -> None:
-    for file in target.files:
-        if not os.path.lexists(file):
-            continue
+def _refuse_to_overwrite(target: Target, files: Sequence[Path], sources: set[str]) -> None:
+    there = [file for file in files if os.path.lexists(file)]
+    if not there:
+        return
+    owned = target.owned(read_record(target.mask))
+    for file in there:
         if os.path.realpath(file) in sources:
             raise UsageError(
                 f"{file} is one of the images, which the prediction of {target.source} would "
                 "overwrite: choose another --out"
             )
-        if _mask_of(target.mask) != target.name:
+        if file not in owned:
             raise UsageError(
                 f"{file} exists, and is no earlier prediction of {target.name}: choose another "
                 "--out, or move it away"
             )
-
-
-def _mask_of(file: Path) -> str | None:
-    """The image that a mask written here says it is of; `None` for every other file."""
-    try:
-        with Image.open(file, formats=["PNG"]) as mask:
-            written_here = mask.info.get("Software") == _SOFTWARE
-            return str(mask.info.get("Source")) if written_here else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None

@@ -5,8 +5,12 @@ tile that begins elsewhere sees other pooling windows; and of what they share, t
 eighths are thrown away on either side, because there a tile's padding shows. What is left is
 blended. So a network that looks no further than that gives the logits of the whole image, and
 none gives a seam.
+
+The logits come in blocks, each as soon as no later tile can change it. Besides one tile, only
+what the tiles of the next row share with this one is kept: an image may be larger than the memory.
 """
 
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -14,12 +18,26 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from truemask.errors import UsageError
-from truemask.geometry import Box, round_up, tile_weights
-from truemask.geometry import tile as cover
+from truemask.geometry import Box, round_up, tile_spans
 from truemask.models.segmenter import Network, Segmenter
 
 LARGEST_SIDE = 2048
 """An image with at most the pixels of a square of this side goes through the model whole."""
+
+HUGE_SIDE = 8192
+"""With more pixels than a square of this side, an image is cut into smaller tiles."""
+
+_HUGE_TILE = 1024
+"""For memory: the logits of 21 classes take 88 MB a tile, where those of 2048 would take 352."""
+
+OVERLAP = 256
+"""Pixels that neighbouring tiles share."""
+
+Read = Callable[[Box], Shaped[Tensor, "C h w"]]
+"""Gives the pixels of a box, of the dtype, channels and range that the model takes."""
+
+Compute = Callable[[Shaped[Tensor, "B C H W"]], Float[Tensor, "B L H W"]]
+"""Logits of whole images: a `Segmenter`, or what averages several of its answers."""
 
 
 @torch.inference_mode()
@@ -28,19 +46,15 @@ def image_logits(
     image: Shaped[Tensor, "C H W"],
     *,
     tile: int | None = None,
-    overlap: int = 256,
+    overlap: int = OVERLAP,
 ) -> Float[Tensor, "L H W"]:
     """Logits of one image, as evaluation and prediction both see them.
 
     Args:
         model: in evaluation mode, on any device; tiles are moved there.
         image: of the dtype, channels and range that the model takes.
-        tile: largest side of a tile in pixels. By default an image of up to 2048x2048 pixels is
-            one tile, and a larger one is cut into tiles of at most 2048x2048. A model that brings
-            every image to a size of its own takes none.
-        overlap: pixels that neighbouring tiles share, at least. With the default, tiles change
-            nothing for networks that see up to 96 pixels far, as the U-Net of five levels with
-            two convolutions each.
+        tile: see `logits_by_blocks`.
+        overlap: see `logits_by_blocks`.
 
     Returns:
         float32 logits on the image's device.
@@ -48,41 +62,111 @@ def image_logits(
     Raises:
         UsageError: tile or overlap is too small to cover an image, or the model takes no tiles.
     """
-    assert not model.training, "batch statistics of its own would make each tile a different model"
     height, width = image.shape[-2:]
+    total: Tensor | None = None
+    for box, logits in logits_by_blocks(
+        model, lambda box: box.crop(image), height, width, tile=tile, overlap=overlap
+    ):
+        if (box.height, box.width) == (height, width):
+            return logits.to(image.device)
+        if total is None:
+            total = torch.empty(logits.shape[0], height, width, device=image.device)
+        box.paste(total, logits)
+    assert total is not None
+    return total
+
+
+def logits_by_blocks(
+    model: Segmenter,
+    read: Read,
+    height: int,
+    width: int,
+    *,
+    tile: int | None = None,
+    overlap: int = OVERLAP,
+    compute: Compute | None = None,
+) -> Iterator[tuple[Box, Float[Tensor, "L h w"]]]:
+    """Logits of one image, block by block.
+
+    To be used in inference mode. What is kept from row to row is some `overlap / 4` rows of logits.
+
+    Args:
+        model: in evaluation mode, on any device; tiles are moved there.
+        read: gives the pixels of a box.
+        height: of the image.
+        width: of the image.
+        tile: largest side of a tile in pixels. By default an image of up to 2048x2048 pixels is
+            one tile, and a larger one is cut into tiles of at most 2048x2048, or 1024x1024 from
+            8192x8192 pixels on. A model that brings every image to a size of its own takes none.
+        overlap: pixels that neighbouring tiles share, at least. With the default, tiles change
+            nothing for networks that see up to 96 pixels far, as the U-Net of five levels with
+            two convolutions each.
+        compute: what gives the logits of a tile; by default the model.
+
+    Yields:
+        Boxes that together cover each pixel once, from left to right and from top to bottom, and
+        their float32 logits on the model's device.
+
+    Raises:
+        UsageError: tile or overlap is too small to cover an image, or the model takes no tiles.
+    """
+    assert not model.training, "batch statistics of its own would make each tile a different model"
     device = model.mean.device
+    compute = compute or model
     if model.size is not None and tile is not None:
         raise UsageError(
             f"this model brings every image to {model.size[0]} x {model.size[1]} pixels: leave "
             "tile out"
         )
     if tile is None and (model.size is not None or height * width <= LARGEST_SIDE**2):
-        logits: Tensor = model(image[None].to(device))[0]
-        return logits.to(image.device)
+        whole = Box(0, 0, height, width)
+        yield whole, compute(read(whole)[None].to(device))[0]
+        return
 
     stride = max(_strides(model))
-    size = (LARGEST_SIDE if tile is None else tile) // stride * stride
+    if tile is None:
+        tile = default_tile(height, width)
+    size = tile // stride * stride
     overlap = round_up(overlap, stride)
     if not 0 <= overlap < size:
         raise UsageError(
             f"tile ({size}) must be larger than overlap ({overlap}), and that not negative; "
             f"both count in multiples of the network's stride, {stride}"
         )
-    margin = 3 * overlap // 8
-    weights = torch.zeros(height, width, device=image.device)
-    total: Tensor | None = None
-    for box in _tiles(height, width, size=size, overlap=overlap, stride=stride):
-        core = _core(box, height, width, margin=margin)
-        inside = Box(core.top - box.top, core.left - box.left, core.height, core.width)
-        logits = inside.crop(model(box.crop(image)[None].to(device))[0]).to(image.device)
-        weight = tile_weights(core, height=height, width=width, overlap=overlap - 2 * margin)
-        weight = weight.to(image.device)
-        if total is None:
-            total = torch.zeros(logits.shape[0], height, width, device=image.device)
-        core.crop(total).addcmul_(logits, weight)
-        core.crop(weights).add_(weight)
-    assert total is not None
-    return total.div_(weights)
+    rows, columns = (
+        tile_spans(length, size=size, overlap=overlap, margin=3 * overlap // 8, multiple=stride)
+        for length in (height, width)
+    )
+    above: Tensor | None = None
+    for row in rows:
+        below: Tensor | None = None
+        left: Tensor | None = None
+        for column in columns:
+            box = Box(row.start, column.start, row.length, column.length)
+            logits = compute(read(box)[None].to(device))[0]
+            inside = Box(row.begin - row.start, column.begin - column.start, row.core, column.core)
+            weights = row.weights[:, None] * column.weights
+            blended = inside.crop(logits) * weights.to(device)
+            if left is not None:
+                blended[:, :, : left.shape[2]] += left
+            left = blended[:, :, column.final :].clone()
+            block = Box(row.begin, column.begin, row.final, column.final)
+            done = blended[:, :, : column.final]
+            if above is not None:
+                kept = above[:, :, column.begin : column.begin + column.final]
+                done[:, : kept.shape[1]] += kept
+            if row.final < row.core:
+                if below is None:
+                    shape = (done.shape[0], row.core - row.final, width)
+                    below = torch.empty(shape, device=device)
+                below[:, :, column.begin : column.begin + column.final] = done[:, row.final :]
+            yield block, done[:, : row.final]
+        above = below
+
+
+def default_tile(height: int, width: int) -> int:
+    """The largest side of a tile of an image that is cut, where nobody says another."""
+    return LARGEST_SIDE if height * width <= HUGE_SIDE**2 else _HUGE_TILE
 
 
 def _strides(model: Segmenter) -> tuple[int, int]:
@@ -92,36 +176,3 @@ def _strides(model: Segmenter) -> tuple[int, int]:
     covered = network.output_size(*first)
     second = network.input_size(covered[0] + 1, covered[1] + 1)
     return second[0] - first[0], second[1] - first[1]
-
-
-def _tiles(height: int, width: int, *, size: int, overlap: int, stride: int) -> list[Box]:
-    rows = _spans(height, size=size, overlap=overlap, stride=stride)
-    columns = _spans(width, size=size, overlap=overlap, stride=stride)
-    return [Box(top, left, rows[top], columns[left]) for top in rows for left in columns]
-
-
-def _spans(length: int, *, size: int, overlap: int, stride: int) -> dict[int, int]:
-    """Where tiles begin along one axis, and how long each is.
-
-    As few as `size` allows, and no longer than that number needs: 4000 pixels are covered by
-    three tiles of 1504, where three of 2048 would cost a third more.
-    """
-    if length <= size:
-        return {0: length}
-    padded = round_up(length, stride)
-    count = -(-(padded - overlap) // (size - overlap))
-    needed = overlap + round_up(-(-(padded - overlap) // count), stride)
-    boxes = cover(padded, 1, size=needed, overlap=overlap)
-    # The last tile ends with the image, not with the padding: the model pads it as it would pad
-    # the image.
-    return {box.top: min(box.height, length - box.top) for box in boxes}
-
-
-def _core(box: Box, height: int, width: int, *, margin: int) -> Box:
-    """A tile without the margin at those sides that are not the image's own."""
-    top = box.top + (margin if box.top > 0 else 0)
-    left = box.left + (margin if box.left > 0 else 0)
-    bottom, right = box.top + box.height, box.left + box.width
-    bottom -= margin if bottom < height else 0
-    right -= margin if right < width else 0
-    return Box(top, left, bottom - top, right - left)

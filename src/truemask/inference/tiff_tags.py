@@ -1,0 +1,31 @@
+"""The tags of a TIFF, whatever its pixels are; Pillow opens only those whose pixels it knows."""
+
+from pathlib import Path
+
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+WIDTH, HEIGHT, DESCRIPTION, ORIENTATION, SOFTWARE = 256, 257, 270, 274, 305
+
+GEOREFERENCE = (33550, 33922, 34264, 34735, 50844)
+"""Pixel scale, tie points, transformation, GeoTIFF keys, rational polynomials."""
+
+_BIG = 43
+"""The version of a BigTIFF, whose header is twice as long."""
+
+
+def tiff_tags(path: Path) -> ImageFileDirectory_v2:
+    """The tags of the first image of a TIFF.
+
+    Raises:
+        OSError, SyntaxError, ValueError, KeyError, TypeError: it is none.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+        if _BIG in head[2:4]:
+            head += file.read(8)
+        tags = ImageFileDirectory_v2(head)
+        file.seek(tags.next)
+        tags.load(file)
+        for tag in tags:  # while the file is open
+            tags.get(tag)
+    return tags
