@@ -26,7 +26,8 @@ from serve_material import (  # noqa: E402
     small_bundle,
 )
 
-from truemask.inference.predict import overlay_image, predict_image  # noqa: E402
+from truemask.inference.overlay import overlay_image  # noqa: E402
+from truemask.inference.predict import predict_image  # noqa: E402
 
 
 @pytest.fixture(scope="module")
