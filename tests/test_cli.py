@@ -207,12 +207,14 @@ def test_boundaries_and_edges_are_scored_and_saved_where_they_are_asked_for(
     assert result["boundaries"]["tolerance"] == result["edges"]["tolerance"] == 0.02
     assert result["boundaries"]["images"] == result["edges"]["images"] == 6
     assert "f1" in result["boundaries"]["intervals"]
+    files = {}
     for kind in ("boundaries", "edges"):
-        file = run / f"evaluation-{kind}-test-on-photos.json"
+        (file,) = run.glob(f"evaluation-{kind}-test-on-photos-*.json")
         assert json.loads(file.read_text()) == result[kind]
-    counts = BoundaryCounts.load(run / "evaluation-boundaries-test-on-photos.npz")
+        files[kind] = file.with_suffix(".npz")
+    counts = BoundaryCounts.load(files["boundaries"])
     assert counts.result().to_json() == result["boundaries"]
-    edges = EdgeCounts.load(run / "evaluation-edges-test-on-photos.npz")
+    edges = EdgeCounts.load(files["edges"])
     assert edges.result().to_json() == result["edges"]
     assert main(["evaluate", str(run), "--boundaries"]) == 0
     assert "0.0075 of the diagonal" in capsys.readouterr().out

@@ -24,7 +24,15 @@ from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 from truemask.results import PartResult
 from truemask.run_samples import LONG_SIDE
-from truemask.runs import HISTORY_COLUMNS, Run, RunSample, is_run, list_runs, newest
+from truemask.runs import (
+    HISTORY_COLUMNS,
+    Run,
+    RunSample,
+    is_run,
+    list_runs,
+    newest,
+    on_other_data,
+)
 from truemask.untrusted import safe_name
 
 LABELS = LabelMap(names=("sky", "road"), values={0: 0, 128: 1, 255: 255}, ignore_name="void")
@@ -505,3 +513,21 @@ def test_the_config_is_plain_yaml_for_others_too(run: Run) -> None:
     text = (run.path / "config.yaml").read_text()
     assert "&" not in text
     assert yaml.safe_load(text) == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+def test_other_data_of_one_name_gets_names_of_its_own(tmp_path: Path) -> None:
+    def name(place: str, kind: str = "truemask.datasets.folder.folder") -> str:
+        return on_other_data({"data": {"dataset": {"_target_": kind, "root": place}}})
+
+    places = [str(tmp_path / "a" / "photos"), str(tmp_path / "b" / "photos"), "s3://bucket/photos"]
+    names = [*map(name, places), name(places[0], "truemask.datasets.voc.voc")]
+    assert all(re.fullmatch(r"-on-photos-[0-9a-f]{6}", one) for one in names)
+    assert len(set(names)) == 4
+    assert name(places[0] + "/../photos/") == names[0]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"test": {}}'])
+def test_a_damaged_file_of_results_is_named_once(run: Run, text: str) -> None:
+    file = run.path / "results.json"
+    file.write_text(text)
+    assert refusal(lambda: run.results).count(str(file)) == 1

@@ -27,6 +27,7 @@ JSON or a picture, nothing of it is executed, and no name in it leads out of the
 """
 
 import csv
+import hashlib
 import io
 import itertools
 import os
@@ -65,6 +66,10 @@ HISTORY_COLUMNS = (
     "epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_iou",
     "validation_dice", "validation_pixel_accuracy", "images_per_second", "seconds",
 )  # fmt: skip
+
+
+UNFINISHED = "The training has not come to its end"
+"""How it is said of a run without results; a command warns of it once, as it opens the run."""
 
 
 class SavedResult(Protocol):
@@ -268,8 +273,9 @@ class Run:
         """Take back what the end of a training left; nothing happens where it has not ended."""
         for name in ("results.json", "report.html", "explanation.json", "explanation.html"):
             (self.path / name).unlink(missing_ok=True)
-        for path in self.path.glob("explanation-on-*"):
-            path.unlink(missing_ok=True)
+        for names in ("explanation-on-*", "evaluation-boundaries-*", "evaluation-edges-*"):
+            for path in self.path.glob(names):
+                path.unlink(missing_ok=True)
 
     @property
     def per_image_path(self) -> Path:
@@ -334,9 +340,18 @@ class _Dumper(yaml.SafeDumper):
 
 
 def on_other_data(config: Mapping[str, Any]) -> str:
-    """What the name of a file ends in that is of other data than the run's, by their folder."""
-    root = Path(str(config["data"]["dataset"].get("root", "other-data")))
-    return "-on-" + re.sub(r"[^A-Za-z0-9_-]", "_", root.resolve().name)
+    """What the name of a file ends in that is of other data than the run's.
+
+    The last folder, to be read, and six digits of what the data is and where: `a/photos` and
+    `b/photos` are two.
+    """
+    dataset = config["data"]["dataset"]
+    place = str(dataset.get("root", "other-data"))
+    if "://" not in place:
+        place = str(Path(place).resolve())
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", place.rstrip("/").rpartition("/")[2])
+    known = f"{dataset.get('_target_')} {place}"
+    return f"-on-{name}-{hashlib.sha256(known.encode()).hexdigest()[:6]}"
 
 
 def is_run(path: Path) -> bool:

@@ -174,6 +174,7 @@ def _class_differences(comparison: "Comparison") -> Table:
 def print_audit(result: "AuditResult") -> None:
     """The images that come first, and how many are flagged."""
     from truemask.analysis.audit_result import KINDS
+    from truemask.runs import UNFINISHED
 
     table = Table(title=escape(f"labels of {result.run}"), title_justify="left")
     for name in ("rank", "image", "part", "score", "suspicion"):
@@ -191,7 +192,8 @@ def print_audit(result: "AuditResult") -> None:
         highlight=False,
     )
     for note in result.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        if not note.startswith(UNFINISHED):
+            console.print(f"- {note}", highlight=False, markup=False)
 
 
 def _difference(difference: "Difference | None") -> str:

@@ -49,6 +49,8 @@ def naming(file: Path) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
+        if str(error).startswith(str(file)):
+            raise
         raise UsageError(f"{file}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UsageError(f"{file} is damaged: {one_line(error)}") from error

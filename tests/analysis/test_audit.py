@@ -79,7 +79,12 @@ def test_images_with_wrong_labels_do_not_move_the_calibration() -> None:
         logits = random.normal(size=(2000, 4)).astype(np.float32) * 4
         labels = np.minimum(drawn_from(torch.from_numpy(logits).softmax(1).numpy(), seed), 3)
         parts.append(Drawn(logits, labels if seed % 7 else random.integers(0, 4, len(labels))))
-    assert fit(parts).temperature == pytest.approx(1.0, rel=0.06)
+    found = fit(parts)
+    assert found.temperature == pytest.approx(1.0, rel=0.06)
+    # Both losses are of the images that were fitted to: of labels drawn as the model says.
+    entropy = float(np.mean([_entropy(part.logits) for part in parts]))
+    assert found.loss_before == pytest.approx(entropy, rel=0.05)
+    assert found.loss_after == pytest.approx(entropy, rel=0.1)
 
 
 def test_a_confusion_that_is_usual_is_no_surprise() -> None:

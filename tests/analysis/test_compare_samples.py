@@ -34,7 +34,7 @@ def test_the_images_that_differ_most_are_chosen() -> None:
     scores = np.array([[0.9, 0.5, 0.7, 0.6, 0.5], [0.1, 0.5, 0.8, 0.4, 0.9]])
     chosen = choose(["a", "b", "c", "d", "e"], scores, "iou", most=3)
     assert [(item.kind, item.name) for item in chosen] == [
-        ("gained", "a"), ("gained", "d"), ("lost", "e"), ("lost", "c"),
+        ("gained", "a"), ("lost", "e"), ("gained", "d"), ("lost", "c"),
     ]  # fmt: skip
     assert chosen[0].scores == [0.9, 0.1]
     losses = choose(["a", "b", "c", "d", "e"], scores, "loss", most=1)

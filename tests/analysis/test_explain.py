@@ -285,8 +285,9 @@ def test_other_data_is_said_and_leaves_the_run_s_own_page(cracks, copied, tmp_pa
     shutil.copytree(run.config["data"]["dataset"]["root"], tmp_path / "other")
     other = explained(run, f"data.dataset.root={tmp_path / 'other'}")
     assert other == own
-    found = json.loads((run.path / "explanation-on-other.json").read_text())
-    assert found["page"] == str(run.path / "explanation-on-other.html")
+    (file,) = run.path.glob("explanation-on-other-*.json")
+    found = json.loads(file.read_text())
+    assert found["page"] == str(file.with_suffix(".html"))
     assert Path(found["page"]).is_file()
     assert found["notes"] == [
         f"These are images of {tmp_path / 'other'}, not of the run's own data."
@@ -312,21 +313,36 @@ def test_a_run_without_its_data(driving, copied, capsys):
     assert str(run.path / "gone") in line
 
 
-def test_a_calibration_can_be_taken_back_without_the_data(driving, copied):
+def test_a_calibration_can_be_taken_back_without_the_data(driving, copied, capsys):
     run = copied(driving)
     explained(run, "--calibrate")
     config = run.config
     config["data"]["dataset"]["root"] = str(run.path / "gone")
     run.write_config(config)
-    assert main(["explain", str(run.path), "--calibrate", "off"]) == 2
+    capsys.readouterr()
+    assert main(["explain", str(run.path), "--calibrate", "off"]) == 0
     assert load_bundle(run.bundle_folder).temperature == 1.0
+    said = capsys.readouterr().out
+    assert "temperature is 1 again" in said
+    assert f"{run.explanation_path} is of before" in said
+    assert str(run.path / "gone") in said
+    assert main(["explain", str(run.path), "--calibrate", "off", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["temperature"] == 1.0
+    assert main(["explain", str(run.path), "--calibrate"]) == 2
 
 
-def test_a_run_that_was_killed_is_looked_into_and_said(driving, copied):
+def test_a_run_that_was_killed_is_looked_into_and_said(driving, copied, capsys):
     run = copied(driving)
     run.discard_results()
     found = explained(run)
-    assert "has not come to its end" in found["notes"][0]
+    epoch = load_bundle(run.bundle_folder).info["epoch"] + 1
+    assert (
+        f"not come to its end: these are its best weights so far, of epoch {epoch}."
+        in (found["notes"][0])
+    )
+    assert capsys.readouterr().err.count("Warning: The training has not come to its end") == 1
+    assert main(["evaluate", str(run.path)]) == 0
+    assert capsys.readouterr().err.count("Warning: The training has not come to its end") == 1
     assert found["scores"]["confusion"] == driving.results["test"].confusion
     assert not run.report_path.exists()
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 
 import numpy as np
@@ -11,6 +12,8 @@ from page_parser import Page
 from PIL import Image
 
 from truemask.checks.finding import Picture
+from truemask.metrics.boundary import MULTIPLES, BoundaryCounts, boundary_counts
+from truemask.metrics.edges import EdgeCounts, edge_counts
 from truemask.report.pages import MOST_BYTES, render_page, render_report
 
 SECTIONS = ("data", "samples", "curves", "classes", "confusion", "images", "settings")
@@ -243,3 +246,54 @@ def test_a_page_shows_so_many_pictures_of_findings_and_no_more(make_run):
     run.write_findings([{"pictures": [picture] * 9}] * 30)
     made = Page(render_report(run))
     assert made.source.count("<figcaption>grey") == 4 * 20
+
+
+def outlines(run, name: str = "test") -> tuple:
+    """Scores of outlines as `evaluate` leaves them, of a square that is found a pixel too low."""
+    truth, ids = np.zeros((2, 24, 24), dtype=np.uint8)
+    truth[6:16, 6:16], ids[7:17, 6:16] = 1, 1
+    of_class = boundary_counts(
+        truth, ids, num_classes=2, tolerances=[0.02 * m for m in MULTIPLES], ignore_index=255
+    )
+    boundaries = BoundaryCounts(
+        names=["a"], classes=("background", "crack"), tolerance=0.02, counts=of_class[None]
+    )
+    drawn = edge_counts(ids.astype(float), (truth == 1)[None], tolerance=0.02)
+    edges = EdgeCounts(names=["a"], counts=drawn[None], tolerance=0.02)
+    for kind, counts in (("boundaries", boundaries), ("edges", edges)):
+        run.write_evaluation(f"{kind}-{name}", counts.result(), save=counts.save)
+    return boundaries.result(), edges.result()
+
+
+def test_outlines_that_were_scored_stand_on_the_page(make_run):
+    run = make_run()
+    boundaries, edges = outlines(run)
+    outlines(run, "test-on-photos-0123ab")
+    made = Page(render_report(run))
+    assert made.unbalanced == []
+    text = made.texts["boundaries"]
+    assert "test of photos-0123ab 1 image;" in text
+    assert "within 2.00 % of the image's diagonal" in text
+    assert f"crack {boundaries.f1:.3f}" in text
+    assert f"ODS {edges.ods:.3f}" in made.texts["edges"]
+    assert "#boundaries" in made.addresses
+    assert "#edges" in made.addresses
+    # Other weights take them away.
+    run.discard_results()
+    assert not list(run.path.glob("evaluation-*.json"))
+    assert "boundaries" not in Page(render_report(run)).texts
+
+
+@pytest.mark.parametrize("text", ["{", '{"images": 1}', None])
+def test_damaged_outlines_are_said_and_the_rest_is_shown(make_run, text):
+    run = make_run()
+    outlines(run)
+    for kind, key in (("boundaries", "f1_per_class"), ("edges", "precision")):
+        file = run.path / f"evaluation-{kind}-test.json"
+        hostile = json.loads(file.read_text()) | {key: HOSTILE[0]}
+        file.write_text(json.dumps(hostile) if text is None else text)
+    made = Page(render_report(run))
+    for kind in ("boundaries", "edges"):
+        assert f"evaluation-{kind}-test.json" in made.texts["head"]
+    assert "boundaries" not in made.texts
+    assert "classes" in made.texts

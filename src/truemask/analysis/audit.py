@@ -94,7 +94,7 @@ def audit(
     opened = open_run(run, config=config, other_data=other_data, allow=allow, console=console)
     wanted = _wanted(opened, split, folds)
     make_folder(out)
-    notes: list[str] = []
+    notes = [] if opened.unfinished is None else [opened.unfinished]
     sources: list[_Source] = []
     judged = {part: opened.parts[part] for part in wanted if part != "train"}
     if judged:

@@ -12,7 +12,7 @@ are left out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,9 @@ class Calibration:
         reliability: [predicted class, bin of confidence, class] -> share of labels; sums to 1 over
             the last.
         images: how many were looked at.
-        loss_before: mean -log p(label) of the drawn pixels at temperature 1.
-        loss_after: the same of what `log_probabilities` gives.
+        loss_before: mean -log p(label) of the drawn pixels at temperature 1, of the images that
+            were fitted to: without the share `TRIMMED`.
+        loss_after: the same of what `log_probabilities` gives, of the same images.
     """
 
     temperature: float
@@ -134,11 +135,10 @@ def fit(drawn: Sequence[Drawn]) -> Calibration:
         float(
             -calibration.log_probabilities(one.logits.T)[one.labels, range(len(one.labels))].mean()
         )
-        for one in known
+        for one in kept
     ]
-    return Calibration(
-        temperature, calibration.reliability, len(known), float(plain.mean()), float(np.mean(after))
-    )
+    before = float(plain[fitting].mean())
+    return replace(calibration, loss_before=before, loss_after=float(np.mean(after)))
 
 
 def _loss(one: Drawn, temperature: float) -> float:

@@ -104,8 +104,8 @@ class AuditResult:
         parts: part -> images audited.
         folds: into how many the training part was cut; `None` where it was not audited.
         threshold: from which score on an image or a region is flagged.
-        calibrations: model -> `images` that it was fitted to, `temperature`, and the mean
-            -log p(label) before and after.
+        calibrations: model -> `images` that were looked at, `temperature`, and the mean
+            -log p(label) before and after, of those that were fitted to.
         notes: what a reader must know, one sentence each.
         images: those with a labelled pixel, ranked.
         void: names of images without one.

@@ -60,7 +60,9 @@ class Pictures:
 def choose(
     names: Sequence[str], scores: Float64[np.ndarray, "G n"], metric: Metric, *, most: int
 ) -> list[Chosen]:
-    """The images on which the first group gains and loses most against the second.
+    """The images on which the first group gains and loses most against the second, in turn.
+
+    In turn, so that a reader who sees the first few sees both: what it gains and what that costs.
 
     Args:
         names: of n images.
@@ -72,10 +74,12 @@ def choose(
         return []
     gains = (scores[0] - scores[1]) * (-1.0 if metric == "loss" else 1.0)
     order = np.argsort(-gains, kind="stable")
-    picked: list[tuple[Literal["gained", "lost"], int]] = [
-        *(("gained", int(i)) for i in order[:most] if gains[i] > 0),
-        *(("lost", int(i)) for i in order[::-1][:most] if gains[i] < 0),
-    ]
+    picked: list[tuple[Literal["gained", "lost"], int]] = []
+    for best, worst in zip(order[:most], order[::-1][:most], strict=True):
+        if gains[best] > 0:
+            picked.append(("gained", int(best)))
+        if gains[worst] < 0:
+            picked.append(("lost", int(worst)))
     return [
         Chosen(name=names[i], kind=kind, scores=[float(score) for score in scores[:, i]])
         for kind, i in picked

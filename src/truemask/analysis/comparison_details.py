@@ -1,6 +1,7 @@
 """The charts of where a run is better: in which classes, on which images."""
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from truemask.analysis.charts import Chart, chart, wrapped
 from truemask.analysis.comparison import SAID, Comparison
@@ -106,6 +107,7 @@ def image_chart(comparison: Comparison) -> Chart | None:
         right.axvline(0, color="#8a94a0", linewidth=1, linestyle="-")
         right.set_xlabel(f"difference in {said} (second - best)")
         right.set_ylabel("images")
+        right.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     higher = sum(gap > 0 for gap in gaps)
     words = f"{len(gaps)} images, {higher} of them score higher with {comparison.groups[1].name}"

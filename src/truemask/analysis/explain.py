@@ -3,7 +3,7 @@
     RUN/explanation.json   the result
     RUN/explanation.html   the page
 
-Of other data than the run's own they are called `explanation-on-NAME`, by its folder.
+Of other data than the run's own they are called `explanation-on-NAME-DIGITS`, by its folder.
 
 One pass over a part counts everything, by the very function that gives the scores of the run; the
 few images that are shown go through the model a second time.
@@ -23,7 +23,7 @@ from truemask.analysis.explain_images import SEED, Some, chosen, telling
 from truemask.analysis.explain_page import page_of
 from truemask.analysis.explain_pictures import Album, has_gates
 from truemask.analysis.explain_tally import Sampled, Tally
-from truemask.analysis.explanation import Explanation, Frame, TemperatureFit
+from truemask.analysis.explanation import Explanation, Frame, TakenBack, TemperatureFit
 from truemask.analysis.quantities import column
 from truemask.bundle import save_temperature
 from truemask.datasets.sample import SegmentationDataset
@@ -51,8 +51,10 @@ def explain(
     calibrate: bool | None = None,
     allow: Mapping[str, Any] | None = None,
     console: Console | None = None,
-) -> Explanation:
+) -> Explanation | TakenBack:
     """Look into the best weights of a run, and write the result and its page into its folder.
+
+    Taking a temperature back needs no data: where it cannot be opened, that is all that is done.
 
     Args:
         run: any run, also somebody else's.
@@ -75,7 +77,14 @@ def explain(
     if calibrate is False and run.bundle_folder.exists():
         # First of all, so that it can be taken back where the data is no longer there.
         save_temperature(run.bundle_folder, 1.0)
-    opened = open_run(run, config=config, other_data=other_data, allow=allow or {}, console=console)
+    try:
+        opened = open_run(
+            run, config=config, other_data=other_data, allow=allow or {}, console=console
+        )
+    except UsageError as error:
+        if calibrate is not False or not run.bundle_folder.exists():
+            raise
+        return _taken_back(run, error)
     part = opened.part(split)
     dataset, seed = chosen(opened.parts[part], images)
     _check_shown(show, dataset, gates=has_gates(opened.bundle))
@@ -110,6 +119,15 @@ def explain(
     )
     _write(run, explanation, page, path)
     return explanation
+
+
+def _taken_back(run: Run, error: UsageError) -> TakenBack:
+    kept = f" {run.explanation_path} is of before." if run.explanation_path.exists() else ""
+    return TakenBack(
+        run=str(run.path),
+        temperature=1.0,
+        said=f"The bundle's temperature is 1 again.{kept} The run was not looked into: {error}",
+    )
 
 
 def _with_pictures(
@@ -185,8 +203,8 @@ def _notes(
 ) -> list[str]:
     whole = len(opened.parts[part])
     notes = []
-    if not opened.run.finished:
-        notes.append("The training has not come to its end: these are the best weights so far.")
+    if opened.unfinished is not None:
+        notes.append(opened.unfinished)
     if seed is not None:
         notes.append(
             f"{images} of {whole} images of the {part} part, chosen by the seed {seed}: other "

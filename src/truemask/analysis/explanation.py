@@ -233,3 +233,22 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "scores": self.scores.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenBack:
+    """A temperature that was taken back where the data could not be opened to look into the run.
+
+    Attributes:
+        run: the folder of the run.
+        temperature: of its bundle now, 1.
+        said: what was done, and why no more.
+    """
+
+    run: str
+    temperature: float
+    said: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)

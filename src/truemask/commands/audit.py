@@ -38,7 +38,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="default: RUN/audit, of other data RUN/audit-on-NAME",
+        help="default: RUN/audit, of other data RUN/audit-on-NAME-DIGITS",
     )
     command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
     command.add_argument("words", nargs="*", default=[], metavar="key=value")

@@ -50,6 +50,7 @@ def _tolerance(word: str) -> float:
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
     from truemask.analysis.boundaries import Watchers
+    from truemask.report.pages import render_report
     from truemask.runs import Run, on_other_data
     from truemask.training.testing import open_run
 
@@ -83,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
         save = watchers.edges.counts().save
         files.append(run.write_evaluation(f"edges-{name}", edges, save=save))
         shown["edges"] = edges.to_json()
+    if (boundaries is not None or edges is not None) and run.report_path.exists():
+        render_report(run)  # which shows them
     if options.json:
         print_json(shown)
         return 0

@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
             f"--calibrate is {options.calibrate!r}: give it alone, after the run, or with `off`"
         )
     from truemask.analysis.explain import explain
-    from truemask.runs import Run
+    from truemask.analysis.explanation import TakenBack
+    from truemask.runs import UNFINISHED, Run
 
     run = Run.open(options.path)
     config, other_data = evaluation_config(run, options.words, command="explain")
@@ -70,9 +71,14 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found.to_json())
         return 0
+    if isinstance(found, TakenBack):
+        print(found.said)
+        return 0
     for text in found.said.values():
         print(f"- {text}")
     for note in found.notes:
+        if note.startswith(UNFINISHED):
+            continue
         options.console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
     if found.fit is not None:
         print(f"The bundle's temperature is now {found.fit.temperature:.4g}.")

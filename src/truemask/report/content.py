@@ -16,6 +16,8 @@ from jaxtyping import UInt8
 
 from truemask.errors import UsageError
 from truemask.labels import LabelMap
+from truemask.metrics.boundary import BoundaryResult
+from truemask.metrics.edges import EdgeResult
 from truemask.report import formats
 from truemask.report.confusion import (
     Confusion,
@@ -24,6 +26,7 @@ from truemask.report.confusion import (
     largest_confusions,
 )
 from truemask.report.curves import Chart, draw_curves, last_epoch
+from truemask.report.outlines import Outlines, read_boundaries, read_edges
 from truemask.results import PartResult
 from truemask.run_findings import read_picture
 from truemask.runs import Run, RunSample
@@ -75,6 +78,8 @@ class Content:
     Attributes:
         missing: what the run lacks and why, one sentence each.
         headline: the part whose scores the page shows: the test part, or else validation.
+        boundaries: what `truemask evaluate --boundaries` found; empty where it was not asked.
+        edges: likewise of `--edges`.
         explanation: the page of `truemask explain` beside this one; `None` where there is none.
     """
 
@@ -97,6 +102,8 @@ class Content:
     facts: dict[str, str]
     command: str | None
     samples: list[RunSample]
+    boundaries: list[Outlines[BoundaryResult]]
+    edges: list[Outlines[EdgeResult]]
     explanation: str | None
 
     @property
@@ -126,6 +133,9 @@ def read_content(run: Run) -> Content:
     headline = next((name for name in ("test", "validation", *results) if name in results), None)
     parts = _parts(read(lambda: run.splits, {}), training, results)
     confusion = _confusion(results[headline]) if headline is not None else []
+    boundaries, damaged = read_boundaries(run)
+    edges, damaged_edges = read_edges(run)
+    missing += [*damaged, *damaged_edges]
     path = run.path.absolute()
     return Content(
         experiment=str(config.get("name") or path.parent.name),
@@ -149,6 +159,8 @@ def read_content(run: Run) -> Content:
         facts=_facts(environment, training),
         command=_command(environment.get("command_line")),
         samples=read(lambda: run.samples, []),
+        boundaries=boundaries,
+        edges=edges,
         explanation=run.explanation_path.name if run.explanation_path.is_file() else None,
         missing=missing,
     )

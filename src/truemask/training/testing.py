@@ -21,7 +21,7 @@ from truemask.metrics.confusion import headline, iou
 from truemask.models.tiling import image_logits
 from truemask.per_image import Evaluation, save_parts
 from truemask.results import PartResult
-from truemask.runs import CONFIG, Run, RunSample
+from truemask.runs import CONFIG, UNFINISHED, Run, RunSample
 from truemask.training.hardware import uses_gpu
 from truemask.training.opening import open_parts
 from truemask.training.settings import DataSettings, TrainerSettings
@@ -104,6 +104,15 @@ class OpenedRun:
     batch_size: int
     workers: int
     gpu: bool
+
+    @property
+    def unfinished(self) -> str | None:
+        """Where the training has not come to its end: that, and which weights these are."""
+        if self.run.finished:
+            return None
+        epoch = self.bundle.info.get("epoch")
+        of = f", of epoch {epoch + 1}" if type(epoch) is int else ""
+        return f"{UNFINISHED}: these are its best weights so far{of}."
 
     def part(self, split: str | None) -> str:
         """The part of that name; of `None` test, or validation where there is no test part.
@@ -189,7 +198,7 @@ def open_run(
     )
     for note in parts.notes if other_data else ():
         console.print(f"- {note}", highlight=False, markup=False)
-    return OpenedRun(
+    opened = OpenedRun(
         run=run,
         bundle=bundle,
         parts=parts,
@@ -199,6 +208,9 @@ def open_run(
         workers=min(data.num_workers or 0, os.cpu_count() or 1),
         gpu=uses_gpu(trainer.accelerator),
     )
+    if opened.unfinished is not None:
+        console.print(f"Warning: {opened.unfinished}", highlight=False, markup=False)
+    return opened
 
 
 def evaluate_run(
