@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,8 +28,13 @@ from serve_material import (  # noqa: E402
     small_bundle,
 )
 
+from truemask.bundle import Inputs  # noqa: E402
+from truemask.checks.inputs import describe_images  # noqa: E402
+from truemask.inference.doubt import find_doubt  # noqa: E402
+from truemask.inference.engine import TorchEngine  # noqa: E402
 from truemask.inference.overlay import overlay_image  # noqa: E402
 from truemask.inference.predict import predict_image  # noqa: E402
+from truemask.inference.serve_queue import ServedModel  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -306,3 +313,23 @@ def test_stopping_answers_what_was_accepted():
         assert [answer.result().status_code for answer in waiting] == [200] * 6
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{address}/health")
+
+
+def test_a_photo_unlike_the_training_s_is_doubted():
+    known = describe_images(pixels(seed=seed) for seed in range(30))
+    bundle = replace(small_bundle(), inputs=Inputs(value=known.to_json(), file=Path("inputs.json")))
+    model = ServedModel(name="roads", bundle=bundle, engine=TorchEngine(bundle))
+    usual, strange = encoded(pixels(seed=3)), encoded(np.zeros((300, 400, 3), np.uint8))
+    with serving(model) as address:
+        said = httpx.post(f"{address}/predict", content=usual)
+        assert said.json()["warnings"] == []
+        assert said.json()["unlikeness"] <= 1
+        assert "truemask-warning" not in said.headers
+        said = httpx.post(f"{address}/predict", content=strange)
+        doubt = find_doubt(bundle, torch.zeros(3, 300, 400, dtype=torch.uint8))
+        assert said.json()["warnings"] == [doubt.warning]
+        assert said.json()["unlikeness"] == pytest.approx(doubt.unlikeness, abs=1e-3)
+        mask = httpx.post(f"{address}/predict?format=mask", content=strange)
+        assert mask.headers["truemask-warning"] == doubt.warning
+        counted = httpx.get(f"{address}/metrics").text
+        assert 'truemask_doubtful_images_total{model="roads"} 2.0' in counted

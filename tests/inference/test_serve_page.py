@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 from serve_material import NAMES, encoded, pixels, served, serving, small_bundle  # noqa: E402
 from test_serve import expected  # noqa: E402
+
+from truemask.bundle import Inputs  # noqa: E402
+from truemask.checks.inputs import describe_images  # noqa: E402
+from truemask.inference.engine import TorchEngine  # noqa: E402
+from truemask.inference.serve_queue import ServedModel  # noqa: E402
 
 __all__ = ["browser"]
 
@@ -285,3 +291,20 @@ def test_without_a_camera_the_page_says_so(browser, one):
     browser.find_element(By.ID, "camera").click()
     until(browser, "return !document.getElementById('problem').hidden")
     assert "camera" in browser.find_element(By.ID, "problem").text
+
+
+def test_a_doubtful_photo_is_marked(browser, tmp_path):
+    known = describe_images(pixels(seed=seed) for seed in range(30))
+    inputs = Inputs(value=known.to_json(), file=Path("inputs.json"))
+    bundle = replace(small_bundle(), inputs=inputs)
+    model = ServedModel(name="roads", bundle=bundle, engine=TorchEngine(bundle))
+    usual, strange = tmp_path / "usual.png", tmp_path / "strange.png"
+    usual.write_bytes(encoded(pixels(seed=3)))
+    strange.write_bytes(encoded(np.zeros((300, 400, 3), np.uint8)))
+    with serving(model) as address:
+        browser.get(address)
+        upload(browser, usual)
+        assert not browser.find_element(By.CLASS_NAME, "doubt").is_displayed()
+        browser.find_element(By.ID, "file").send_keys(str(strange))
+        until(browser, "return /400 × 300/.test(document.getElementById('status').textContent)")
+        assert "unlike the training images" in browser.find_element(By.CLASS_NAME, "doubt").text

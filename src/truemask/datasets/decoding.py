@@ -75,6 +75,10 @@ _FAULTS = (
 )
 
 
+class TooManyPixels(UsageError):
+    """A file that claims more pixels than are read."""
+
+
 class ImageSource(Protocol):
     """Where an image file is read from: a path, or `Content`; `str` is what messages call it."""
 
@@ -123,7 +127,7 @@ def _faults_of(path: ImageSource) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
         if isinstance(error, Image.DecompressionBombError):
-            raise UsageError(f"{path} is too large to be read: {error}") from error
+            raise TooManyPixels(f"{path} is too large to be read: {error}") from error
         raise UsageError(
             f"{path} is truncated or corrupt ({error}): replace it by a whole copy, or remove it "
             "and its counterpart"
@@ -156,7 +160,7 @@ def open_image(path: ImageSource) -> Iterator[ImageFile]:
         with image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise UsageError(
+                raise TooManyPixels(
                     f"{path} claims {width}x{height} pixels, more than the {MAX_PIXELS:,} that "
                     "are read: cut it into smaller images"
                 )

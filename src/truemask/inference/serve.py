@@ -25,8 +25,9 @@ from fastapi.responses import JSONResponse
 from truemask import __version__
 from truemask.errors import UsageError
 from truemask.inference import serve_answers as answers
+from truemask.inference.doubt import find_doubt, known_inputs
 from truemask.inference.engine import available_cores
-from truemask.inference.serve_answers import MEDIA, Format
+from truemask.inference.serve_answers import MEDIA, Format, as_tensor
 from truemask.inference.serve_limits import Limits, Refused, Uploads, decode, image_pixels
 from truemask.inference.serve_metrics import CONTENT_TYPE, Measured, Metrics
 from truemask.inference.serve_page import Page
@@ -76,7 +77,7 @@ _ANSWER = {
                 "classes": [
                     {"id": 0, "name": "sky", "color": "#56b4e9", "pixels": 43200, "share": 0.25}
                 ],
-                "warnings": [],
+                "unlikeness": 0.42, "warnings": [],
             }
         },
         "image/png": {"schema": {"type": "string", "format": "binary"}},
@@ -89,6 +90,9 @@ class Service:
     """The models with their queues, and all that their requests share."""
 
     def __init__(self, models: Sequence[ServedModel], limits: Limits) -> None:
+        assert len({model.name for model in models}) == len(models), "told apart by their names"
+        for model in models:
+            known_inputs(model.bundle)  # a damaged description fails here, and at no request
         self.limits = limits
         self.draining = False
         self.metrics = Metrics()
@@ -103,7 +107,6 @@ class Service:
             )
             for model in models
         }
-        assert len(self.queues) == len(models), "models are told apart by their names"
         for queue in self.queues.values():
             self.metrics.watch(queue)
         self._threads = ThreadPoolExecutor(max(2, available_cores()), "images")
@@ -155,15 +158,20 @@ class Service:
         model = queue.model
         spec, labels = model.engine.images, model.bundle.labels
         image = await self._in_thread(lambda: decode(content, spec))
+        computing = asyncio.wrap_future(queue.submit(image))
+        # While the image waits for its turn.
+        doubt = await self._in_thread(lambda: find_doubt(model.bundle, as_tensor(image)))
         try:
-            found = await asyncio.wrap_future(queue.submit(image))
+            found = await computing
         except UsageError as error:  # values out of the model's range
             raise Refused(422, str(error)) from error
         self.metrics.pixels.labels(model.name).inc(found.ids.size)
+        if doubt is not None and doubt.warning is not None:
+            self.metrics.doubtful.labels(model.name).inc()
 
         def encoded() -> bytes:
             if format == "json":
-                said = answers.answer_json(model, found, (), mask=mask)
+                said = answers.answer_json(model, found, doubt, mask=mask)
                 return json.dumps(said, ensure_ascii=False, allow_nan=False).encode()
             if format == "mask":
                 return answers.mask_png(found.ids)
@@ -172,7 +180,10 @@ class Service:
             return answers.overlay_jpeg(image, found.ids, spec, labels)
 
         body = await self._in_thread(encoded)
-        return Response(body, media_type=MEDIA[format], headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store"}
+        if doubt is not None and doubt.warning is not None:
+            headers["Truemask-Warning"] = doubt.warning  # for masks, which have no other place
+        return Response(body, media_type=MEDIA[format], headers=headers)
 
     def _queue(self, name: str | None) -> ModelQueue:
         if name is None:
@@ -191,6 +202,9 @@ def create_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
     Args:
         models: at least one, told apart by their names; the first is the default.
         limits: what the server takes on.
+
+    Raises:
+        UsageError: what a bundle says of its training images is damaged.
     """
     service = Service(models, limits)
     page = Page(service.describe(), limits)
@@ -210,7 +224,9 @@ def create_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(Measured, metrics=service.metrics, paths=_PATHS)
+    app.add_middleware(
+        Measured, metrics=service.metrics, paths=_PATHS, ending=lambda: service.draining
+    )
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -2,14 +2,15 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from truemask.images import ImageSpec, to_rgb
+from truemask.inference.doubt import Doubt
 from truemask.inference.overlay import overlay_image
 from truemask.inference.serve_queue import Found, ServedModel
 from truemask.labels import LabelMap
@@ -24,7 +25,7 @@ _FAST = 1
 
 
 def answer_json(
-    model: ServedModel, found: Found, warnings: Sequence[dict[str, str]], *, mask: bool
+    model: ServedModel, found: Found, doubt: Doubt | None, *, mask: bool
 ) -> dict[str, Any]:
     """All that is said of an image, as plain values."""
     height, width = found.ids.shape
@@ -42,11 +43,17 @@ def answer_json(
             }
             for described in describe_classes(model.bundle.labels)
         ],
-        "warnings": list(warnings),
+        "unlikeness": None if doubt is None else round(doubt.unlikeness, 4),
+        "warnings": [] if doubt is None or doubt.warning is None else [doubt.warning],
     }
     if mask:
         said["mask"] = base64.b64encode(mask_png(found.ids)).decode("ascii")
     return said
+
+
+def as_tensor(image: Shaped[np.ndarray, "H W C"]) -> Shaped[torch.Tensor, "C H W"]:
+    """The same pixels, as the rest of Truemask takes them."""
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def describe_classes(labels: LabelMap) -> list[dict[str, Any]]:
@@ -78,9 +85,7 @@ def overlay_jpeg(
     labels: LabelMap,
 ) -> bytes:
     """The image with the mask over it."""
-    import torch
-
-    rgb = to_rgb(torch.from_numpy(image).permute(2, 0, 1), spec)
+    rgb = to_rgb(as_tensor(image), spec)
     return _encoded(Image.fromarray(overlay_image(rgb, ids, labels)), "JPEG", quality=90)
 
 

@@ -20,6 +20,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from truemask.errors import UsageError
 from truemask.inference.serve import Service
 
+KEEP_ALIVE = 30
+"""Seconds that a connection may be idle between requests."""
+
 HEAD_SECONDS = 10.0
 """For a request's head to arrive."""
 
@@ -111,10 +114,12 @@ def open_socket(host: str, port: int) -> socket.socket:
     Raises:
         UsageError: the address is not here, or is taken.
     """
+    if not 0 <= port < 2**16:
+        raise UsageError(f"--port is {port}, but ports reach from 0 to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UsageError(f"cannot listen at {host}:{port}: {error}: choose another --port") from (
             error
         )
@@ -164,7 +169,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=30,
+        timeout_keep_alive=KEEP_ALIVE,
         limit_concurrency=limits.connections,
         # An upload and its answer may each take the limit.
         timeout_graceful_shutdown=int(2 * limits.seconds) + 5,

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from truemask.datasets.decoding import Content, is_image, open_image
+from truemask.datasets.decoding import Content, TooManyPixels, is_image, open_image
 from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
@@ -163,9 +163,7 @@ def image_pixels(content: bytes, limits: Limits) -> int:
         with open_image(Content(content)) as image:
             pixels = image.width * image.height
     except UsageError as error:
-        raise Refused(
-            413 if "too large" in str(error) or "claims" in str(error) else 422, _said(error)
-        ) from error
+        raise Refused(413 if isinstance(error, TooManyPixels) else 422, _said(error)) from error
     if pixels > limits.pixels:
         raise Refused(413, f"the image has more than {limits.pixels:,} pixels")
     if pixels == 0:

@@ -75,10 +75,14 @@ class Measured:
         app: the application.
         metrics: where it is counted.
         paths: those that are counted by name; the world asks for any others.
+        ending: whether the server is about to stop; then clients are told that their connection
+            ends with the answer, before they send another request on it.
     """
 
-    def __init__(self, app: App, metrics: Metrics, paths: frozenset[str]) -> None:
-        self.app, self.metrics, self.paths = app, metrics, paths
+    def __init__(
+        self, app: App, metrics: Metrics, paths: frozenset[str], ending: Callable[[], bool]
+    ) -> None:
+        self.app, self.metrics, self.paths, self.ending = app, metrics, paths, ending
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """As ASGI asks for."""
@@ -92,7 +96,10 @@ class Measured:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+                headers = [*message.get("headers", ()), *_HEADERS]
+                if self.ending() and not any(name == b"connection" for name, _ in headers):
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
             await send(message)
 
         try:

@@ -111,7 +111,7 @@
     const find = (kind) => root.querySelector(kind);
     const { said } = answer;
     find(".called").textContent = said.model;
-    find(".doubt").textContent = said.warnings.map((warning) => warning.message).join(" ");
+    find(".doubt").textContent = `Do not trust this mask without looking: your photo is ${said.warnings.join(" ")}.`;
     find(".doubt").hidden = !said.warnings.length;
     find(".said").textContent = `Mean confidence ${percent(said.confidence)}`;
     const canvas = find("canvas");
