@@ -8,9 +8,9 @@ written (`export.py`). Only bfloat16 trades exactness for speed, and has to be a
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +20,9 @@ from truemask.bundle import Bundle
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
 from truemask.inference.export import read_metadata
+from truemask.inference.lowered import Precision, lower
 from truemask.labels import LabelMap
-from truemask.models.segmenter import evaluating
-
-Precision = Literal["fp32", "bf16"]
+from truemask.models.segmenter import Segmenter, evaluating
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,6 +87,11 @@ class TorchEngine:
 
     bundle: Bundle
     precision: Precision = "fp32"
+    _model: Segmenter = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        model = self.bundle.model
+        object.__setattr__(self, "_model", lower(model) if self.precision == "bf16" else model)
 
     @property
     def name(self) -> str:
@@ -130,12 +134,9 @@ class TorchEngine:
     def _predict(
         self, images: Shaped[torch.Tensor, "N C H W"], *, confidence: bool, probabilities: bool
     ) -> BatchPrediction:
-        model = self.bundle.model
+        model = self._model
         device = model.mean.device
-        with (
-            evaluating(model),
-            torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-        ):
+        with evaluating(model), torch.autocast(device.type, enabled=False):
             logits = model(images.to(device))
             ids = self.labels.decode(logits)
             sure = shares = None
