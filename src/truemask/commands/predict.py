@@ -30,7 +30,12 @@ EXAMPLES = (
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    command.add_argument("path", type=Path, metavar="RUN", help="a run, or a copy of its model/")
+    command.add_argument(
+        "path",
+        type=Path,
+        metavar="RUN",
+        help="a run, a copy of its model/, or USER/NAME[@REVISION] of the Hugging Face Hub",
+    )
     command.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="images, folders or globs"
     )
@@ -71,19 +76,16 @@ def run(options: argparse.Namespace) -> int:
     import torch
     from rich.progress import Progress
 
-    from truemask.bundle import DESCRIPTION, load_bundle
     from truemask.inference.distributed import predict_on_ray
+    from truemask.inference.loaded import open_bundle
     from truemask.inference.predict import predict
-    from truemask.runs import Run
 
     settings = _settings(options)
     allow = allowed(options.allow)
-    if (options.path / DESCRIPTION).is_file():
-        folder, bundle = options.path, load_bundle(options.path, allow=allow)
-    else:
-        run = Run.open(options.path)
-        folder, bundle = run.bundle_folder, run.load_bundle(allow=allow)
+    bundle, folder, source = open_bundle(options.path, allow=allow)
     console = options.console
+    if source != str(options.path):
+        console.print(f"Model: {source}", highlight=False, markup=False)
     done = 0
     with (
         _ended_by_signals(),

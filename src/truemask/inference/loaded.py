@@ -1,10 +1,11 @@
 """A trained model in a notebook: `truemask.load(RUN).predict(image)` shows what it found."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -16,14 +17,21 @@ from torch import Tensor, nn
 from truemask.bundle import DESCRIPTION, Bundle, load_bundle
 from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
+from truemask.files import atomic_path
 from truemask.images import ImageSpec, to_rgb
 from truemask.inference.doubt import Doubt, find_doubt
+from truemask.inference.hub import fetch, hub_id
 from truemask.inference.lowered import Precision, with_precision
 from truemask.inference.overlay import overlay_image
 from truemask.inference.predict import predict_image
 from truemask.labels import LabelMap
 from truemask.report import pictures
 from truemask.runs import Run
+
+OneImage: TypeAlias = (
+    str | Path | Image.Image | Shaped[np.ndarray, "H W *C"] | Shaped[Tensor, "C H W"]
+)
+"""What a model predicts: a file, or its content in one of three forms."""
 
 _SHOWN = pictures.Quality(480, 80)
 
@@ -35,6 +43,7 @@ class Segmentation:
     Attributes:
         ids: the class of each pixel.
         confidence: mean over pixels of the probability of that class.
+        entropy: mean over pixels of the entropy of the probabilities, from 0 to 1.
         labels: names and colours of the classes.
         image: what was predicted, as 8-bit RGB.
         probabilities: of each class, where they were asked for.
@@ -43,6 +52,7 @@ class Segmentation:
 
     ids: UInt8[np.ndarray, "H W"]
     confidence: float
+    entropy: float
     labels: LabelMap
     image: UInt8[np.ndarray, "H W 3"] = field(repr=False)
     probabilities: Float16[np.ndarray, "K H W"] | None = field(default=None, repr=False)
@@ -83,9 +93,55 @@ class Segmentation:
         """The image with the mask over it; `alpha` from 0 to 1 is how much of it is colour."""
         return overlay_image(self.image, self.ids, self.labels, alpha=alpha)
 
-    def save(self, path: str | Path) -> None:
-        """Write the class ids as an 8-bit grey PNG, as `truemask predict` does."""
-        Image.fromarray(self.ids).save(path, format="PNG")
+    def save(
+        self, path: str | Path, *, kind: Literal["ids", "color", "overlay", "probabilities"] = "ids"
+    ) -> None:
+        """Write one of the files that `truemask predict` writes.
+
+        Args:
+            path: the file; what was there is replaced, in one step.
+            kind: "ids", an 8-bit grey PNG; "color", the same with the classes' colours as its
+                palette; "overlay", an image of the kind that the path ends in, such as .jpg or
+                .png; "probabilities", a NumPy archive (.npz).
+
+        Raises:
+            UsageError: the probabilities were not asked for, or the file cannot be written.
+        """
+        file, content = Path(path), io.BytesIO()
+        if kind == "probabilities":
+            if self.probabilities is None:
+                raise UsageError("there are none: predict(..., probabilities=True)")
+            np.savez_compressed(
+                content, probabilities=self.probabilities, classes=np.array(self.labels.names)
+            )
+        elif kind == "overlay":
+            form = Image.registered_extensions().get(file.suffix.lower())
+            if form is None:
+                raise UsageError(f"{file} ends in no kind of image: call it .png or .jpg")
+            options = {"quality": 90} if form in ("JPEG", "WEBP") else {}
+            Image.fromarray(self.overlay()).save(content, format=form, **options)
+        elif kind in ("ids", "color"):
+            mask = Image.fromarray(self.ids)
+            if kind == "color":
+                mask.putpalette(self.labels.palette.tobytes())
+            mask.save(content, format="PNG")
+        else:
+            raise UsageError(f"kind is {kind!r}: give ids, color, overlay or probabilities")
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(content.getvalue())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: all but the pixels."""
+        height, width = self.ids.shape
+        return {
+            "height": height,
+            "width": width,
+            "shares": self.shares,
+            "confidence": self.confidence,
+            "entropy": self.entropy,
+            "unlikeness": None if self.doubt is None else self.doubt.unlikeness,
+            "warnings": list(self.warnings),
+        }
 
     def _repr_html_(self) -> str:
         """Image, mask and overlay side by side, and the classes with their shares."""
@@ -121,15 +177,26 @@ class Segmentation:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedModel:
     """A trained model, ready to predict.
 
     Attributes:
         bundle: the network, what its images are and what its classes are.
+        source: where it is from: a folder, or "user/name@commit" of the Hub.
     """
 
     bundle: Bundle
+    source: str = ""
+
+    def __repr__(self) -> str:
+        spec, size = self.bundle.model.images, self.bundle.model.size
+        kind = {1: "grey", 3: "RGB"}.get(spec.channels, f"{spec.channels}-channel")
+        at = "any size" if size is None else f"any size, seen at {size[1]} x {size[0]}"
+        return (
+            f"LoadedModel({self.source!r}: {type(self.bundle.model.network).__name__} for {kind} "
+            f"images of {at}, on {self.bundle.model.mean.device}; {self.labels.legend()})"
+        )
 
     @property
     def labels(self) -> LabelMap:
@@ -141,63 +208,122 @@ class LoadedModel:
         self.bundle.model.to(device)
         return self
 
+    @overload
     def predict(
         self,
-        image: str | Path | Image.Image | Shaped[np.ndarray, "H W *C"] | Shaped[Tensor, "C H W"],
+        image: OneImage,
+        *,
+        probabilities: bool = ...,
+        tile: int | None = ...,
+        flips: bool = ...,
+        scales: Sequence[float] = ...,
+    ) -> Segmentation: ...
+
+    @overload
+    def predict(
+        self,
+        image: list[OneImage],
+        *,
+        probabilities: bool = ...,
+        tile: int | None = ...,
+        flips: bool = ...,
+        scales: Sequence[float] = ...,
+    ) -> list[Segmentation]: ...
+
+    def predict(
+        self,
+        image: OneImage | list[OneImage],
         *,
         probabilities: bool = False,
         tile: int | None = None,
-    ) -> Segmentation:
+        flips: bool = False,
+        scales: Sequence[float] = (1.0,),
+    ) -> Segmentation | list[Segmentation]:
         """Predict one image of any size, as `truemask predict` and `truemask evaluate` do.
 
         Args:
             image: a file, an image of Pillow, an array (H, W, C) or (H, W), or a tensor (C, H, W);
-                of the dtype and range that the model takes: `uint8` from 0 to 255 for photos.
+                of the dtype and range that the model takes: `uint8` from 0 to 255 for photos. Of a
+                list, each by itself, so that no image changes another's mask; for more than fit
+                into memory see `predict_each`.
             probabilities: whether to keep the probability of each class.
             tile: see `inference.predict.predict_image`.
+            flips: whether to average the probabilities of the image and its mirror images.
+            scales: sizes of the image, such as (0.75, 1, 1.25), whose probabilities are averaged.
 
         Raises:
             UsageError: the image cannot be read, or is of another kind than the model takes.
         """
+        how: dict[str, Any] = {
+            "probabilities": probabilities, "tile": tile, "flips": flips, "scales": scales,
+        }  # fmt: skip
+        if isinstance(image, list):
+            return list(self.predict_each(image, **how))
         tensor = _as_tensor(image, self.bundle.model.images)
-        found = predict_image(self.bundle, tensor, probabilities=probabilities, tile=tile)
+        found = predict_image(self.bundle, tensor, **how)
         shares = found.probabilities
         return Segmentation(
             ids=found.ids.numpy(),
             confidence=found.confidence,
+            entropy=found.entropy,
             labels=self.bundle.labels,
             image=to_rgb(tensor, self.bundle.model.images),
             probabilities=None if shares is None else shares.numpy(),
             doubt=find_doubt(self.bundle, tensor),
         )
 
+    def predict_each(self, images: Iterable[OneImage], **how: Any) -> Iterator[Segmentation]:
+        """Predict many images, each when it is asked for; `how` is as `predict` takes it."""
+        for image in images:
+            yield self.predict(image, **how)
+
 
 def load(
     source: str | Path,
     *,
+    device: str | torch.device = "cpu",
     precision: Precision = "fp32",
     allow: Mapping[str, type[nn.Module]] | None = None,
 ) -> LoadedModel:
-    """A trained model from a run, or from a bundle's folder.
+    """A trained model from a run, from a bundle's folder, or from the Hugging Face Hub.
 
     Nothing of its content is executed: weights are safetensors, the description is JSON, and only
     networks of a fixed list are built.
 
     Args:
-        source: a run folder, or its `model/`, wherever that was copied.
+        source: a run folder, or its `model/`, wherever that was copied; or "user/name" of the Hub,
+            where nothing of that name lies here, or "hf://user/name@revision". A commit as revision
+            pins the model; `LoadedModel.source` says which it was.
+        device: where it computes, such as "cuda".
         precision: "bf16" computes in bfloat16, which is two to three times as fast on processors
             that do so natively; a few pixels in a thousand get another class.
         allow: by dotted name, classes of your own that the bundle may be built of.
 
     Raises:
-        UsageError: there is neither, it is damaged, or there is no such precision.
+        UsageError: there is none, it is damaged, there is no such precision, or the Hub cannot be
+            reached.
     """
+    bundle, _, place = open_bundle(source, allow=allow)
+    return LoadedModel(with_precision(bundle, precision), place).to(device)
+
+
+def open_bundle(
+    source: str | Path, *, allow: Mapping[str, type[nn.Module]] | None = None
+) -> tuple[Bundle, Path, str]:
+    """The model that a word names, the folder of its files, and where it is from; see `load`."""
     path = Path(source)
     if (path / DESCRIPTION).is_file():
-        bundle = load_bundle(path, allow=allow)
-    else:
-        bundle = Run.open(path).load_bundle(allow=allow)
-    return LoadedModel(with_precision(bundle, precision))
+        return load_bundle(path, allow=allow), path, str(path)
+    model = None if path.exists() else hub_id(source)
+    if model is not None:
+        try:
+            folder, commit = fetch(model)
+        except UsageError as error:
+            where = "" if model.stated else f"there is no folder {source} here, and on the Hub: "
+            raise UsageError(f"{where}{error}") from error
+        return load_bundle(folder, allow=allow), folder, f"{model.repo}@{commit}"
+    run = Run.open(path)
+    return run.load_bundle(allow=allow), run.bundle_folder, str(path)
 
 
 def _as_tensor(image: Any, spec: ImageSpec) -> Tensor:
