@@ -139,17 +139,20 @@ def test_a_file_says_what_it_is(files):
     ]
 
 
-def test_a_program_of_torch_export_gives_the_model_s_masks(tmp_path):
-    bundle = BUNDLES["vanilla"]()
+@pytest.mark.parametrize("name", ["vanilla", "resizing"])
+def test_a_program_of_torch_export_gives_the_model_s_masks(tmp_path, name):
+    bundle = BUNDLES[name]()
     larger = [item for item in images(bundle) if min(item.image.shape[1:]) > 4]
+    assert {h > w for h, w in (item.image.shape[1:] for item in larger)} == {True, False}
     result = export(bundle, tmp_path / "model.pt2", images=larger, format="torch")
     assert result.parity.differing == 0
     extra = {"truemask": ""}
     program = torch.export.load(result.path, extra_files=extra).module()
     assert json.loads(extra["truemask"])["info"] == {"epoch": 3}
-    image = picture(bundle.model, 50, 60)
-    found = program(image.permute(0, 2, 3, 1))[0][0]
-    assert torch.equal(found, predict_image(bundle, image[0]).ids)
+    for height, width in ((50, 60), (60, 50), (50, 50)):
+        image = picture(bundle.model, height, width)
+        found = program(image.permute(0, 2, 3, 1))[0][0]
+        assert torch.equal(found, predict_image(bundle, image[0]).ids)
 
 
 def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):

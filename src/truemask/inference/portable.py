@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from truemask.images import resize_image
 from truemask.models.segmenter import Network, Segmenter
 
 
@@ -64,7 +63,10 @@ class Portable(nn.Module):
         if size is None:
             return self._whole(images)
         wanted = (images.shape[-2], images.shape[-1])
-        logits = self._whole(resize_image(images.float(), size))
+        # As `resize_image`, which asks which side is longer: a program that is exported with it
+        # takes no images but those that are wider than high.
+        small = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
+        logits = self._whole(small)
         return functional.interpolate(logits, wanted, mode="bilinear")
 
     def _whole(self, images: Shaped[Tensor, "N C H W"]) -> Float[Tensor, "N L H W"]:
