@@ -184,5 +184,7 @@ def _describe(hint: Any) -> str:
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a mapping"
     if inspect.isclass(origin) and issubclass(origin, Iterable):
-        return "a list"
+        items = {int: " of whole numbers", float: " of numbers", str: " of texts"}
+        kinds = [item for item in typing.get_args(hint) if item is not Ellipsis]
+        return "a list" + (items.get(kinds[0], "") if len(set(kinds)) == 1 else "")
     return str(getattr(hint, "__name__", hint))

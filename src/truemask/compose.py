@@ -1,7 +1,6 @@
 """From the command line's `key=value` words to a whole, checked configuration of plain values."""
 
 import copy
-import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -9,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -18,31 +16,13 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from truemask.build import check_settings, locate, nearest
-from truemask.bundle import NETWORKS
-from truemask.data.label_edits import LabelEdits
+from truemask.build import nearest
+from truemask.config_checks import GROUPS, KEYS, check_config, known_targets
 from truemask.errors import UsageError
-from truemask.training.settings import CheckSettings, DataSettings, TrainerSettings
-from truemask.training.setup import is_weighting
-from truemask.training.testing import DATASETS, LOSSES, SPLITS
-from truemask.training.trackers import check_trackers
-from truemask.untrusted import one_line
+from truemask.experiment_file import OWN_EXPERIMENT, own_experiment, store_experiment
+from truemask.training.settings import TrainerSettings
 
-GROUPS = ("data", "model", "loss", "optimizer", "schedule", "trainer", "experiment")
 DEFAULT_EXPERIMENT = "textures/demo"
-
-_KEYS = ("name", "runs", "seed", *(group for group in GROUPS if group != "experiment"))
-_OPTIONAL = ("logger", "profile", "checks", "plan")
-
-_OWN_EXPERIMENT = "own_file"
-"""Under which Hydra finds an experiment that is given as a file."""
-
-# Arguments that the training gives, so that a configuration need not.
-_GIVEN = {
-    "model": ("in_channels", "out_channels"),
-    "optimizer": ("params",),
-    "data.dataset": ("assignments",),
-}
 
 
 def options(group: str) -> list[str]:
@@ -75,11 +55,13 @@ def compose_config(
         UsageError: an override cannot be read, or names a group, an option or a key that does not
             exist.
     """
-    words, own = _own_experiment(_without_plan(overrides))
+    words, own = own_experiment(_without_plan(overrides))
     own = own if experiment is None else experiment
     if own is not None:
-        _store_experiment(own, words)
-        words.append(f"experiment={_OWN_EXPERIMENT}")
+        # Data that a word exchanges keeps the experiment's other settings of data.
+        exchanged = {_key(word) for word in words} & set(GROUPS) - {"data"}
+        store_experiment(own, exchanged=exchanged)
+        words.append(f"experiment={OWN_EXPERIMENT}")
     if folder is None and not any(_key(word) in ("experiment", "data") for word in words):
         words.append(f"experiment={DEFAULT_EXPERIMENT}")
     replacing, others = _replacing(words)
@@ -119,44 +101,6 @@ def _without_plan(words: Sequence[str]) -> list[str]:
     return [word for word in words if _key(word) != "plan"]
 
 
-def is_experiment_file(word: str) -> bool:
-    """Whether a word names a file of the user's as the experiment."""
-    key, _, value = word.partition("=")
-    return key == "experiment" and value.endswith((".yaml", ".yml"))
-
-
-def _own_experiment(words: list[str]) -> tuple[list[str], Mapping[str, Any] | None]:
-    """The other words, and what the file holds that one of them names."""
-    given = [word for word in words if is_experiment_file(word)]
-    if len(given) > 1:
-        raise UsageError(f"give one experiment, not {len(given)}: {', '.join(given)}")
-    if not given:
-        return words, None
-    file = Path(given[0].partition("=")[2])
-    try:
-        # By OmegaConf as Hydra does it, so that 1e-3 is a number.
-        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', error)}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UsageError(f"{file} is not plain YAML: {one_line(error)}") from error
-    if not isinstance(content, Mapping):
-        raise UsageError(f"{file} must hold a mapping of settings, as an experiment does")
-    return (
-        [word for word in words if word not in given],
-        {str(key): value for key, value in content.items()},
-    )
-
-
-def _store_experiment(content: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Let Hydra find an experiment; of a group that a word exchanges it says nothing."""
-    chosen = {_key(word) for word in words} & set(GROUPS)
-    kept = {key: value for key, value in content.items() if key not in chosen - {"data"}}
-    ConfigStore.instance().store(
-        group="experiment", name=_OWN_EXPERIMENT, node=kept, package="_global_"
-    )
-
-
 def _replacing(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words that give a whole object (a mapping with a `_target_`), and those below them.
 
@@ -175,7 +119,7 @@ def _replacing(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _require_groups(config: Mapping[str, Any]) -> None:
-    for key in _KEYS:
+    for key in KEYS:
         if key not in config:
             raise UsageError(f"the configuration has no {key}: every training needs one")
     for group in GROUPS:
@@ -227,13 +171,6 @@ def override_config(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return changed
 
 
-SCHEDULES = frozenset(
-    f"truemask.training.schedules.{name}"
-    for name in (
-        "Constant", "OneCycle", "Polynomial", "StepDecay", "WarmupCosine", "WarmupInverseSqrt",
-    )
-)  # fmt: skip
-
 RESUMABLE = (
     "trainer.max_epochs",
     "trainer.max_steps",
@@ -275,17 +212,6 @@ def resume_config(
     changed = override_config(config, overrides)
     check_config(changed, allow=known_targets().union(allow))
     return changed
-
-
-def known_targets() -> frozenset[str]:
-    """What a run may name without being trusted: our own, and torch's and torchvision's."""
-    from torch import optim
-    from torchvision.transforms import v2
-
-    names = {f"torch.optim.{name}" for name in vars(optim) if name[0].isupper()}
-    names |= {f"torchvision.transforms.v2.{name}" for name in vars(v2) if name[0].isupper()}
-    names.add("truemask.data.transforms.RandomQuarterTurn")
-    return frozenset(names | SCHEDULES | set(NETWORKS) | DATASETS | SPLITS | LOSSES)
 
 
 def _key(word: str) -> str:
@@ -356,69 +282,3 @@ def _plain(node: Any) -> dict[str, Any]:
         value = OmegaConf.to_container(node, resolve=True)
     assert isinstance(value, dict)
     return {str(key): item for key, item in value.items() if key != "experiment"}
-
-
-def check_config(config: Mapping[str, Any], *, allow: frozenset[str] | None = None) -> None:
-    """Hold every setting against what it is for, before any data is read.
-
-    Args:
-        config: the whole configuration.
-        allow: targets that may be imported; `None` allows all.
-
-    Raises:
-        UsageError: the key that is wrong, with the nearest right one.
-    """
-    for key in config:
-        known = (*_KEYS, *_OPTIONAL)
-        if key not in known:
-            hint = nearest(key, known)
-            raise UsageError(f"there is no setting {key!r}{hint} (there are {', '.join(known)})")
-    check_trackers(config.get("logger"))
-    if not isinstance(config.get("checks", {}), Mapping):
-        raise UsageError(
-            f"checks is {config['checks']!r}: give settings, such as checks.stop=false"
-        )
-    check_settings(CheckSettings, config.get("checks", {}), key="checks")
-    if config.get("profile") not in (None, False, True, "trace"):
-        raise UsageError(f"profile is {config['profile']!r}: give true, false or trace")
-    for key in ("name", "runs"):
-        if not isinstance(config[key], str) or not config[key]:
-            raise UsageError(f"{key} is {config[key]!r}, but must be text")
-    if (
-        not isinstance(config["seed"], int)
-        or isinstance(config["seed"], bool)
-        or config["seed"] < 0
-    ):
-        raise UsageError(f"seed is {config['seed']!r}, but must be a whole number from 0 on")
-    check_settings(TrainerSettings, config["trainer"], key="trainer")
-    check_settings(DataSettings, config["data"], key="data")
-    TrainerSettings(**config["trainer"])
-    if config["trainer"].get("strategy") == "fsdp" and config.get("profile"):
-        raise UsageError(
-            "profile cannot look into weights that are divided: give trainer.strategy=ddp"
-        )
-    DataSettings(**config["data"])
-    if config["data"].get("labels") is not None:
-        check_settings(LabelEdits, config["data"]["labels"], key="data.labels")
-    for group in ("model", "loss", "optimizer", "schedule", "data"):
-        _check_targets(config[group], key=group, allow=allow)
-
-
-def _check_targets(value: Any, *, key: str, allow: frozenset[str] | None) -> None:
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            target = locate(str(value["_target_"]), key=key, allow=allow)
-            settings = {
-                # A weighting's name stands for numbers that the data will give.
-                name: None if is_weighting(name, item) else item
-                for name, item in value.items()
-                if name != "_target_"
-            }
-            names = inspect.signature(target).parameters
-            given = [name for name in _GIVEN.get(key, ()) if name in names and name not in settings]
-            check_settings(target, settings, key=key, given=given)
-        for name, item in value.items():
-            _check_targets(item, key=f"{key}.{name}", allow=allow)
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            _check_targets(item, key=f"{key}[{i}]", allow=allow)

@@ -421,6 +421,10 @@ def test_an_experiment_s_file_may_write_numbers_as_hydra_reads_them(tmp_path: Pa
     file.write_text("- a\n")
     with pytest.raises(UsageError, match="mapping"):
         compose_config([f"experiment={file}"])
+    for empty in ("", "# to be written\n", "{}\n"):
+        file.write_text(empty)
+        with pytest.raises(UsageError, match="holds no setting"):
+            compose_config([f"experiment={file}"])
     file.write_text("a: [\n")
     with pytest.raises(UsageError, match="plain YAML"):
         compose_config([f"experiment={file}"])

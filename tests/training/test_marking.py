@@ -91,6 +91,19 @@ def test_a_list_that_would_change_nothing_is_refused(data, tmp_path: Path, key: 
         opened(data, split={"_target_": "truemask.data.splits.Ratio"}, **{key: file})
 
 
+def test_a_slip_in_a_row_of_the_other_kind_is_told_too(data, tmp_path: Path) -> None:
+    name = opened(data)[0]["train"].names[0]
+    image, region = f"image,{name},,,,,,\n", f"region,{name},160,90,0,0,9,9\n"
+    slip = f"{name}x"
+    for key, own, other in (
+        ("exclude", image, region.replace(name, slip)),
+        ("ignore_regions", region, image.replace(name, slip)),
+    ):
+        file = listed(tmp_path, BOX + own + other)
+        with pytest.raises(UsageError, match=f"line 3: the data has no image called {slip}"):
+            opened(data, **{key: file})
+
+
 def test_generated_samples_have_nothing_to_leave_out(tmp_path: Path) -> None:
     textures = {"_target_": "truemask.datasets.textures.textures", "size": 16}
     with pytest.raises(UsageError, match="generated"):

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from truemask.analysis.matching import training_facts
-from truemask.compose import check_config, known_targets
+from truemask.config_checks import check_config, known_targets
 from truemask.data.marks import read_marks
 from truemask.data.splits import KFold
 from truemask.data.views import View

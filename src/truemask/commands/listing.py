@@ -15,8 +15,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
     from truemask.checks.catalogue import rules
-    from truemask.compose import GROUPS
     from truemask.compose import options as choices
+    from truemask.config_checks import GROUPS
     from truemask.miniatures.writing import MINIATURES
 
     found = {group: choices(group) for group in GROUPS if group != "trainer"}

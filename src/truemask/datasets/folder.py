@@ -14,6 +14,7 @@ from truemask.datasets.label_inference import Void, infer_labels
 from truemask.datasets.label_matching import match_labels
 from truemask.datasets.paired import PairedDataset
 from truemask.datasets.pairing import Pair, find_pairs
+from truemask.datasets.published import hinted, published_hint
 from truemask.datasets.sample import Parts
 from truemask.datasets.scanning import MaskScan, Progress, scan
 from truemask.datasets.splitting import assign_pairs, split_pairs
@@ -58,16 +59,22 @@ def folder(
     """
     root = Path(root)
     table = _class_table(root, classes)
-    pairs, notes = find_pairs(
-        root, image_folder=image_folder, mask_folder=mask_folder, mask_suffix=mask_suffix
-    )
-    if assignments is None:
-        parts, how = split_pairs(pairs, root, shares=split, seed=seed)
-    else:
-        parts, how = assign_pairs(pairs, root, assignments)
-    members = [pair for part in parts.values() for pair in part]
-    scans = scan(sorted(members, key=lambda pair: pair.name), seed=seed, progress=progress)
-    labels, why = _label_map(table, scans, len(members), void)
+    # Who says where images and masks are, or goes on with a run, knows better.
+    own = (classes, assignments, image_folder, mask_folder, mask_suffix)
+    hint = "" if any(word is not None for word in own) else published_hint(root)
+    with hinted(hint):
+        pairs, notes = find_pairs(
+            root, image_folder=image_folder, mask_folder=mask_folder, mask_suffix=mask_suffix
+        )
+        if assignments is None:
+            parts, how = split_pairs(pairs, root, shares=split, seed=seed)
+        else:
+            parts, how = assign_pairs(pairs, root, assignments)
+        members = [pair for part in parts.values() for pair in part]
+        scans = scan(sorted(members, key=lambda pair: pair.name), seed=seed, progress=progress)
+        labels, why = _label_map(table, scans, len(members), void)
+    if hint:
+        notes = [*notes, f"{hint[0].upper()}{hint[1:]}."]
     datasets = {part: _dataset(tuple(chosen), labels, scans) for part, chosen in parts.items()}
     return Parts(datasets, notes=(*notes, *how, *why), division=tuple(how))
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from truemask.compose import check_config, compose_config, known_targets
+from truemask.compose import compose_config
+from truemask.config_checks import check_config, known_targets
 from truemask.errors import UsageError
 from truemask.files import make_dated_folder, write_json
 from truemask.sweeps.job import interrupted_run

@@ -21,7 +21,9 @@ def exclude(file: Path, parts: Parts) -> Parts:
     """
     _refuse_endless(parts, "data.exclude")
     marks = read_marks(file)
-    found = match(marks.images, {name: part.names for name, part in parts.items()}, file=file)
+    known = {name: part.names for name, part in parts.items()}
+    found = match(marks.images, known, file=file)
+    match(marks.regions, known, file=file)  # a slip there would go unseen
     kept = len(found.get(_JUDGES, []))
     made: dict[str, SegmentationDataset] = dict(parts)
     told: list[str] = []
@@ -88,6 +90,7 @@ def ignore_regions(
     train = parts["train"]
     if known is not None:
         match(marks.regions, known, file=file)
+        match(marks.images, known, file=file)  # a slip there would go unseen
     here = set(train.names)
     used = [mark for mark in marks.regions if mark.name in here]
     if not used:

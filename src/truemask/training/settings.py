@@ -1,5 +1,6 @@
 """The settings of the `trainer` and `data` groups: their names, types and defaults."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -231,6 +232,13 @@ class DataSettings:
             size = getattr(self, name)
             if isinstance(size, list) and (len(size) != 2 or min(size) < 1):
                 raise UsageError(f"data.{name} must be [height, width] in pixels, got {size}")
+        if self.scale is not None and not (
+            len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < math.inf
+        ):
+            raise UsageError(
+                "data.scale must be [LOWEST, HIGHEST], two zooms above 0 such as [0.5,1.25], got "
+                f"{self.scale}"
+            )
         if self.resize is not None and isinstance(self.crop, list):
             raise UsageError(
                 "data.crop and data.resize exclude each other, as a model that brings every image "
