@@ -2,16 +2,20 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from truemask.bundle import Bundle
+from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
 from truemask.inference.engine import TorchEngine
 from truemask.inference.lowered import lower, with_precision
-from truemask.inference.predict import predict_image
+from truemask.inference.predict import predict, predict_image
+from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 from truemask.models.texture_cnn import TextureCNN
@@ -129,3 +133,17 @@ def test_precision_is_asked_for():
     assert with_precision(exact, "fp32") is exact
     with pytest.raises(UsageError, match="precision is 'fp16'; allowed are fp32, bf16"):
         with_precision(exact, "fp16")
+
+
+def test_predict_computes_in_the_precision_that_is_asked_for(tmp_path):
+    exact = bundle(build("vanilla"))
+    source = tmp_path / "photo.png"
+    Image.fromarray(photo(70, 90)[0].permute(1, 2, 0).numpy()).save(source)
+    out = tmp_path / "masks"
+    for precision in ("fp32", "bf16"):  # the second is not left as done
+        result = predict(exact, [source], out, settings=Settings(precision=precision))
+        assert len(result.written) == 1
+        image = read_image(source, SPEC)
+        expected = predict_image(with_precision(exact, precision), image, probabilities=True)
+        assert np.array_equal(np.asarray(Image.open(out / "photo.png")), expected.ids.numpy())
+        assert result.written[0].confidence == pytest.approx(expected.confidence)

@@ -17,6 +17,7 @@ from torch import nn
 from truemask.bundle import load_bundle
 from truemask.cluster import call_on_cluster, describe, joined, require_shared, shared
 from truemask.files import remove_partial
+from truemask.inference.lowered import with_precision
 from truemask.inference.predict import Outcome, predict, predict_file
 from truemask.inference.records import model_key
 from truemask.inference.settings import Settings
@@ -109,4 +110,5 @@ def _predictor(
     bundle = load_bundle(bundle_folder, allow=allow)
     if torch.cuda.is_available():
         bundle.model.to("cuda")
+    bundle = with_precision(bundle, settings.precision)
     return partial(predict_file, bundle, out=mark.parent, settings=settings, key=key)

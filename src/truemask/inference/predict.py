@@ -34,6 +34,7 @@ from truemask.geometry import Box
 from truemask.images import to_rgb
 from truemask.inference.augment import augmented
 from truemask.inference.doubt import Doubt, find_doubt
+from truemask.inference.lowered import with_precision
 from truemask.inference.overlay import overlay_image
 from truemask.inference.predict_raster import predict_raster
 from truemask.inference.rasters import UnusableRaster
@@ -276,6 +277,7 @@ def find_done(target: Target, out: Path, settings: Settings, key: str) -> Predic
 def _one_by_one(
     bundle: Bundle, targets: Sequence[Target], *, out: Path, settings: Settings, key: str
 ) -> Iterator[tuple[int, Outcome]]:
+    bundle = with_precision(bundle, settings.precision)
     for index, target in enumerate(targets):
         yield index, predict_file(bundle, target, out, settings=settings, key=key)
 

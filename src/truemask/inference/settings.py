@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from truemask.errors import UsageError
+from truemask.inference.lowered import Precision
 from truemask.models.tiling import OVERLAP
 
 SMALLEST_TILE = 2 * OVERLAP
@@ -26,6 +27,7 @@ class Settings:
         probabilities: whether to write the probability of each class.
         polygons: files of outlines to write, some of `FORMATS`.
         bands: channels of a raster to take, counted from 1; `None` takes all but an alpha channel.
+        precision: in which the network computes; see `inference.lowered`.
 
     Raises:
         UsageError: a value is none of these.
@@ -38,6 +40,7 @@ class Settings:
     probabilities: bool = False
     polygons: tuple[str, ...] = ()
     bands: tuple[int, ...] | None = None
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < SMALLEST_TILE:
