@@ -1,5 +1,6 @@
 """GeoTIFFs and very large TIFFs: held against prediction of the whole image in memory."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,19 @@ def test_it_is_held_against_the_training_images(
     assert result.written[0].unlikeness == doubt.unlikeness
     assert result.written[0].warning == doubt.warning
     assert result.warned == result.written
+
+
+def test_outlines_lie_where_the_raster_lies(bundle: Bundle, tmp_path: Path) -> None:
+    from rasterio.features import rasterize
+
+    source = save(tmp_path / "a.tif", scene(3, 200, 300))
+    predict(bundle, [source], tmp_path / "out", settings=Settings(polygons=("geojson",)))
+    value = json.loads((tmp_path / "out" / "a.geojson").read_text())
+    assert value["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
+    shapes = [(one["geometry"], one["properties"]["id"]) for one in value["features"]]
+    with rasterio.open(tmp_path / "out" / "a.tif") as mask:
+        burnt = rasterize(shapes, mask.shape, fill=99, transform=mask.transform)
+        assert np.array_equal(burnt, mask.read(1))
 
 
 def test_a_plain_tiff_has_a_png_unless_it_is_large(

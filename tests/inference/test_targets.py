@@ -210,11 +210,11 @@ def test_the_table_grows_and_replaces_its_lines(tmp_path: Path) -> None:
     add_to_summary(tmp_path, [row("a,b.png", 0.25), row("c.png", 1.0)], LABELS)
     add_to_summary(tmp_path, [row("d.png", 0.0), row("a,b.png", 0.5)], LABELS)
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
-        "file,mask,height,width,share_sky,share_road,confidence,entropy,"
+        "file,mask,height,width,share_sky,share_road,confidence,unlikeness,warning,entropy,"
         "pixels_sky,pixels_road,area_m2_sky,area_m2_road",
-        "in/c.png,c.png,2,3,1.000000,0.000000,0.500000,0.250000,6,0,1234.50,0.00",
-        "in/d.png,d.png,2,3,0.000000,1.000000,0.500000,0.250000,0,6,,",
-        '"in/a,b.png","a,b.png",2,3,0.500000,0.500000,0.500000,0.250000,3,3,,',
+        "in/c.png,c.png,2,3,1.000000,0.000000,0.500000,,,0.250000,6,0,1234.50,0.00",
+        "in/d.png,d.png,2,3,0.000000,1.000000,0.500000,,,0.250000,0,6,,",
+        '"in/a,b.png","a,b.png",2,3,0.500000,0.500000,0.500000,,,0.250000,3,3,,',
     ]
     assert [file.name for file in tmp_path.iterdir()] == ["predictions.csv"]
 
@@ -225,8 +225,8 @@ def test_a_table_of_an_earlier_version_is_added_to(tmp_path: Path) -> None:
     table.write_text(f"{head}\nx.jpg,x.png,2,3,1.0,0.0,0.5\n")
     add_to_summary(tmp_path, [row("d.png", 0.0)], LABELS)
     assert table.read_text().splitlines()[1:] == [
-        "x.jpg,x.png,2,3,1.0,0.0,0.5,,,,,",
-        "in/d.png,d.png,2,3,0.000000,1.000000,0.500000,0.250000,0,6,,",
+        "x.jpg,x.png,2,3,1.0,0.0,0.5,,,,,,,",
+        "in/d.png,d.png,2,3,0.000000,1.000000,0.500000,,,0.250000,0,6,,",
     ]
 
 

@@ -47,6 +47,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="also each class's probability (.npz)"
     )
     command.add_argument(
+        "--polygons", metavar="KIND,KIND", help="also outlines: geojson, labelme, coco"
+    )
+    command.add_argument(
         "--flips", action="store_true", help="average over the image and its mirror images"
     )
     command.add_argument(
@@ -167,6 +170,7 @@ def _settings(options: argparse.Namespace) -> "Settings":
         scales=scales or (1.0,),
         overlay=options.overlay,
         probabilities=options.probabilities,
+        polygons=tuple(options.polygons.split(",")) if options.polygons else (),
         bands=bands,
         precision=options.precision,
     )

@@ -4,6 +4,7 @@
     OUT/<name>.color.png     the same in the classes' colours, since ids look black to the eye
     OUT/<name>.overlay.jpg   the image with the mask over it, on demand
     OUT/<name>.npz           the probability of each class, on demand
+    OUT/<name>.geojson       outlines of regions, on demand (`polygon_files.py`)
     OUT/predictions.csv      one row per image: size, share of each class, mean confidence, and a
                              warning where it is unlike the training images (`doubt.py`), ...
 
@@ -27,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from truemask.bundle import Bundle
-from truemask.datasets.reading import read_image
+from truemask.datasets.reading import read_image, read_mask_raw
 from truemask.errors import UsageError
 from truemask.files import atomic_path, make_folder
 from truemask.geometry import Box
@@ -36,6 +37,7 @@ from truemask.inference.augment import augmented
 from truemask.inference.doubt import Doubt, find_doubt
 from truemask.inference.lowered import with_precision
 from truemask.inference.overlay import overlay_image
+from truemask.inference.polygon_files import write_polygons
 from truemask.inference.predict_raster import predict_raster
 from truemask.inference.rasters import UnusableRaster
 from truemask.inference.records import Record, image_key, model_key, read_record
@@ -322,6 +324,8 @@ def predict_file(
         if settings.overlay:
             rgb = to_rgb(image, bundle.model.images)
             _write_overlay(target, rgb, prediction.ids.numpy(), bundle.labels)
+        if settings.polygons:
+            write_polygons(target, prediction.ids.numpy(), bundle.labels, settings.polygons)
         return described
 
 
@@ -334,12 +338,15 @@ def _predict_raster(
 ) -> Outcome:
     _clear_way(target)
     try:
-        image, overview = predict_raster(bundle, target, settings, key=key, describe=describe)
+        found = predict_raster(bundle, target, settings, key=key, describe=describe)
     except UnusableRaster as error:
         return str(error)
-    if overview is not None:
+    if (overview := found.overview) is not None:
         _write_overlay(target, overview.colors, overview.ids, bundle.labels)
-    return image
+    if settings.polygons:
+        ids = read_mask_raw(target.mask)
+        write_polygons(target, ids, bundle.labels, settings.polygons, place=found.place)
+    return found.image
 
 
 def _clear_way(target: Target) -> None:

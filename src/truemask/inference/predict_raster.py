@@ -6,6 +6,7 @@ OUT/<name>.probabilities.tif   a channel for each class; 255 stands for a probab
 """
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from truemask.geometry import Box
 from truemask.images import to_rgb
 from truemask.inference.augment import augmented
 from truemask.inference.doubt import Thinning, find_doubt
+from truemask.inference.places import Place
 from truemask.inference.rasters import RowWriter, UnusableRaster, color_table, open_raster
 from truemask.inference.records import SOFTWARE
 from truemask.inference.settings import Settings
@@ -34,7 +36,7 @@ OVERVIEW_SIDE = 4096
 
 def predict_raster(
     bundle: Bundle, target: Target, settings: Settings, *, key: str, describe: Any
-) -> tuple[PredictedImage, "Overview | None"]:
+) -> "PredictedRaster":
     """Predict a raster and write its mask.
 
     Args:
@@ -45,7 +47,7 @@ def predict_raster(
         describe: makes the `PredictedImage` of a tally, height, width and area of a pixel.
 
     Returns:
-        What was written, and the small picture for an overlay where one is asked for.
+        What was written, and what is needed for the files beside it.
 
     Raises:
         UnusableRaster: the raster cannot be used.
@@ -63,6 +65,11 @@ def predict_raster(
                 f"{target.source} is {width}x{height} pixels, and this model brings every image to "
                 f"{model.size[0]}x{model.size[1]} at once: cut it into pieces of the size of those "
                 "that the model was trained on"
+            )
+        if settings.polygons and height * width > HUGE_SIDE**2:
+            raise UnusableRaster(
+                f"{target.source} is {width}x{height} pixels, too large for --polygons: leave that "
+                "out, and trace the mask by `gdal_polygonize.py MASK.tif OUT.geojson`"
             )
         temporary = stack.enter_context(atomic_path(target.mask))
         holes: dict[str, Any] = {"nodata": labels.ignore_index} if raster.has_holes else {}
@@ -120,7 +127,22 @@ def predict_raster(
         record = target.record(key, image.figures(), settings)
         mask.describe(software=SOFTWARE, text=record.text())
         # What is open is closed in the reverse order: the files are whole before they get names.
-        return image, overview
+        return PredictedRaster(image=image, overview=overview, place=raster.place())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PredictedRaster:
+    """A raster whose mask is written.
+
+    Attributes:
+        image: what was found of it.
+        overview: a small picture for an overlay, where one is asked for.
+        place: where it lies on the earth, if that is known.
+    """
+
+    image: PredictedImage
+    overview: "Overview | None"
+    place: Place | None
 
 
 class Overview:

@@ -21,6 +21,7 @@ from truemask.datasets.reading import TWELVE_BITS, fit_samples
 from truemask.errors import UsageError
 from truemask.geometry import Box
 from truemask.images import ImageSpec
+from truemask.inference.places import Place
 from truemask.inference.tiff_tags import ORIENTATION, tiff_tags
 from truemask.labels import LabelMap
 from truemask.models.tiling import default_tile
@@ -239,6 +240,16 @@ class Raster:
             return None
         with self.blamed():
             return torch.from_numpy(self.source.dataset_mask(window=_window(box)) > 0)
+
+    def place(self) -> Place | None:
+        """Where it lies; `None` where that is not known, or known of single points only."""
+        crs, transform = self.source.crs, self.source.transform
+        if crs is None or transform.is_identity:
+            return None
+        code = crs.to_epsg()
+        name = "" if code == 4326 else f"urn:ogc:def:crs:EPSG::{code}" if code else crs.to_wkt()
+        a, b, c, d, e, f = transform[:6]
+        return Place(transform=(a, b, c, d, e, f), crs=name, pixel_area=self.pixel_area())
 
     def pixel_area(self) -> float | None:
         """Square metres of a pixel, in a projected coordinate system; else `None`."""
