@@ -69,6 +69,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--fresh", action="store_true", help="predict again what is there already")
     command.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="of this machine (default: 1)"
+    )
+    command.add_argument(
+        "--part", default="1/1", metavar="I/N", help="every N-th image, from the I-th on"
+    )
+    command.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
@@ -88,8 +94,12 @@ def run(options: argparse.Namespace) -> int:
     from truemask.inference.distributed import predict_on_ray
     from truemask.inference.loaded import open_bundle
     from truemask.inference.predict import predict
+    from truemask.inference.processes import in_processes
+    from truemask.inference.records import model_key
 
     settings = _settings(options)
+    if options.processes != 1 and options.engine == "ray":
+        raise UsageError("--processes is for this machine alone: leave it out with --engine ray")
     allow = allowed(options.allow)
     bundle, folder, source = open_bundle(options.path, allow=allow)
     console = options.console
@@ -110,12 +120,23 @@ def run(options: argparse.Namespace) -> int:
         how: dict[str, Any] = {
             "settings": settings,
             "fresh": options.fresh,
+            "part": _part(options.part),
             "progress": progress,
         }
         try:
             if options.engine == "ray":
                 how |= {"address": options.address, "allow": allow, "console": console}
                 result = predict_on_ray(folder, options.inputs, options.out, **how)
+            elif options.processes != 1:
+                calling = in_processes(
+                    folder,
+                    options.out,
+                    count=options.processes,
+                    settings=settings,
+                    key=model_key(bundle, settings),
+                    allow=allow,
+                )
+                result = predict(bundle, options.inputs, options.out, calling=calling, **how)
             else:
                 if torch.cuda.is_available():
                     bundle.model.to("cuda")
@@ -174,6 +195,13 @@ def _settings(options: argparse.Namespace) -> "Settings":
         bands=bands,
         precision=options.precision,
     )
+
+
+def _part(text: str) -> tuple[int, int]:
+    which, _, number = text.partition("/")
+    if not which.isdecimal() or not number.isdecimal():
+        raise UsageError(f"--part {text} is none: the first of three is 1/3")
+    return int(which), int(number)
 
 
 def _numbers(option: str, text: str | None, kind: type) -> tuple[Any, ...] | None:

@@ -33,6 +33,7 @@ def predict_on_ray(
     address: str = "auto",
     settings: Settings | None = None,
     fresh: bool = False,
+    part: tuple[int, int] = (1, 1),
     allow: Mapping[str, type[nn.Module]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     console: Console | None = None,
@@ -49,6 +50,7 @@ def predict_on_ray(
         address: of the cluster, see `cluster.joined`.
         settings: what is asked for.
         fresh: whether to predict also what is there already.
+        part: see `inference.predict.predict`.
         allow: classes that the bundle may hold besides the package's own, see `load_bundle`.
         progress: called with the number of images done and the number of all.
         console: where to say what the cluster has.
@@ -79,7 +81,14 @@ def predict_on_ray(
         remove_partial(file for target in targets for file in target.files)
 
     return predict(
-        bundle, inputs, out, settings=settings, fresh=fresh, progress=progress, calling=calling
+        bundle,
+        inputs,
+        out,
+        settings=settings,
+        fresh=fresh,
+        part=part,
+        progress=progress,
+        calling=calling,
     )
 
 

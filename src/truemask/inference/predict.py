@@ -157,6 +157,7 @@ def predict(
     *,
     settings: Settings | None = None,
     fresh: bool = False,
+    part: tuple[int, int] = (1, 1),
     progress: Callable[[int, int], None] | None = None,
     calling: Calling | None = None,
 ) -> PredictResult:
@@ -171,6 +172,8 @@ def predict(
         out: the folder for the masks, made where it is missing.
         settings: what is asked for; by default masks alone.
         fresh: whether to predict also what is there already.
+        part: of how many calls, on how many machines, this one is which: (1, 3) predicts the first,
+            the fourth, the seventh image and so on. All may write into one folder.
         progress: called with the number of images done and the number of all.
         calling: what predicts the images; by default this process does, one after the other.
 
@@ -179,7 +182,10 @@ def predict(
             written, or the memory does not suffice.
     """
     settings = settings or Settings()
-    targets = open_targets(inputs, out, bundle.labels, settings)
+    which, number = part
+    if not 1 <= which <= number:
+        raise UsageError(f"--part {which}/{number} is none: the first of three is 1/3")
+    targets = open_targets(inputs, out, bundle.labels, settings)[which - 1 :: number]
     key = model_key(bundle, settings)
     calling = calling or partial(_one_by_one, bundle, out=out, settings=settings, key=key)
     outcomes: dict[int, Outcome] = {}
