@@ -50,6 +50,8 @@ def _tolerance(word: str) -> float:
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
     from truemask.analysis.boundaries import Watchers
+    from truemask.analysis.doubts import DoubtWatcher
+    from truemask.evaluation import Seen
     from truemask.report.pages import render_report
     from truemask.runs import Run, on_other_data
     from truemask.training.testing import open_run
@@ -67,14 +69,23 @@ def run(options: argparse.Namespace) -> int:
     watchers = Watchers(
         opened.bundle.labels, config, boundaries=options.boundaries, edges=options.edges
     )
+    doubts = DoubtWatcher(opened.bundle)
+
+    def observe(seen: Seen) -> None:
+        watchers(seen)
+        doubts(seen)
+
     split = opened.part(options.split)
-    evaluation = opened.evaluate(split, console=options.console, observe=watchers)
+    evaluation = opened.evaluate(split, console=options.console, observe=observe)
     result = evaluation.result()
     name = split
     if other_data:
         name += on_other_data(config)
     files = [run.write_evaluation(name, result, save=evaluation.save)]
     shown = result.to_json()
+    unlike = doubts.result(evaluation)
+    if unlike is not None:
+        shown["unlike"] = unlike.to_json()
     boundaries, edges = watchers.results()
     if watchers.boundaries is not None and boundaries is not None:
         save = watchers.boundaries.counts().save
@@ -90,6 +101,8 @@ def run(options: argparse.Namespace) -> int:
         print_json(shown)
         return 0
     print_scores(result, title=f"{split} of {run.path}")
+    if unlike is not None and unlike.unlike:
+        print(unlike)
     if boundaries is not None:
         print_boundaries(boundaries)
     if edges is not None:

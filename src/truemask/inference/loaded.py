@@ -26,6 +26,7 @@ from truemask.inference.overlay import overlay_image
 from truemask.inference.predict import predict_image
 from truemask.labels import LabelMap
 from truemask.report import pictures
+from truemask.report.formats import percent
 from truemask.runs import Run
 
 OneImage: TypeAlias = (
@@ -151,7 +152,7 @@ class Segmentation:
             ("overlay", pictures.photo(self.overlay(), _SHOWN)),
         )
         views = "".join(
-            f'<figure style="margin:0;flex:1 1 0;min-width:10rem"><img src="{picture.uri}" '
+            f'<figure style="margin:0"><img src="{picture.uri}" '
             f'alt="{name}" style="width:100%"><figcaption>{name}</figcaption></figure>'
             for name, picture in drawn
         )
@@ -160,20 +161,21 @@ class Segmentation:
         legend = "".join(
             '<span style="white-space:nowrap;margin-right:1em"><span style="display:inline-block;'
             f'width:.9em;height:.9em;background:rgb{colors[name]};border:1px solid #888"></span> '
-            f"{escape(name)} {share:.1%}</span> "
+            f"{escape(name)} {escape(percent(share))}</span> "
             for name, share in shown
             if share > 0
         )
         height, width = self.ids.shape
         warnings = "".join(
-            '<p style="border-left:4px solid #d55e00;padding:.2em .6em;margin:.6em 0">'
+            '<p style="border-left:4px solid #d55e00;padding:.2em .6em;margin:.2em 0 .6em">'
             f"<b>Look before you use this mask.</b> {escape(warning)}</p>"
             for warning in self.warnings
         )
+        grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.6rem"
         return (
-            f'<div style="display:flex;gap:.6rem;flex-wrap:wrap;max-width:1100px">{views}</div>'
+            f'{warnings}<div style="{grid};max-width:1100px">{views}</div>'
             f"<p>{legend}</p><p>{width} x {height} pixels, mean confidence "
-            f"{self.confidence:.3f}</p>{warnings}"
+            f"{self.confidence:.3f}</p>"
         )
 
 
