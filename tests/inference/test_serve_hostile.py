@@ -287,3 +287,22 @@ def test_a_client_that_leaves_in_the_middle_costs_nothing(hostile):
             raw.sendall(HEAD + bytes(5000))
     content = io.BytesIO(encoded(pixels()))
     assert httpx.post(f"{hostile}/predict", content=content.read()).status_code == 200
+
+
+def test_a_client_that_takes_no_answer_keeps_nothing_up(monkeypatch):
+    monkeypatch.setattr(serve_http, "TAKING_SECONDS", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (2048, 2048, 3), dtype=np.uint8)
+    content = encoded(noise, "BMP")  # whose overlay is more than the system's buffers hold
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with serving(served()) as address:
+            host, port = address.removeprefix("http://").split(":")
+            raw.connect((host, int(port)))
+            head = f"POST /predict?format=overlay HTTP/1.1\r\nContent-Length: {len(content)}"
+            raw.sendall(f"{head}\r\nHost: x\r\n\r\n".encode() + content)
+            raw.settimeout(30)
+            assert raw.recv(1) == b"H"  # it begins, and nothing more of it is taken
+            time.sleep(1)
+            assert httpx.get(f"{address}/health").status_code == 200
+            stopping = time.monotonic()
+        assert time.monotonic() - stopping < 5  # nobody waited for it

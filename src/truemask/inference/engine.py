@@ -24,6 +24,9 @@ from truemask.inference.lowered import Precision, lower
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter, evaluating
 
+LARGE = 1 << 21
+"""Pixels of a batch above which ONNX Runtime gives its memory back."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatchPrediction:
@@ -184,8 +187,11 @@ class OnnxEngine:
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        self._how = onnxruntime.RunOptions()
-        self._how.only_execute_path_to_fetches = True
+        self._how, self._how_large = onnxruntime.RunOptions(), onnxruntime.RunOptions()
+        for how in (self._how, self._how_large):
+            how.only_execute_path_to_fetches = True
+        # Its memory is kept for the next call, which a rare large image should not decide.
+        self._how_large.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._outputs = {output.name for output in self._session.get_outputs()}
 
     def predict(
@@ -208,9 +214,10 @@ class OnnxEngine:
         names = [name for name in wanted if wanted[name]]
         # No copy of what a decoder of images gives, which has the channels last.
         pixels = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-        found: dict[str, Any] = dict(
-            zip(names, self._session.run(names, {"image": pixels}, self._how), strict=True)
-        )
+        large = pixels.shape[0] * pixels.shape[1] * pixels.shape[2] > LARGE
+        how = self._how_large if large else self._how
+        values = self._session.run(names, {"image": pixels}, how)
+        found: dict[str, Any] = dict(zip(names, values, strict=True))
         return BatchPrediction(
             ids=found["mask"],
             confidence=found.get("confidence"),

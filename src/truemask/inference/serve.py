@@ -158,11 +158,12 @@ class Service:
         model = queue.model
         spec, labels = model.engine.images, model.bundle.labels
         image = await self._in_thread(lambda: decode(content, spec))
-        computing = asyncio.wrap_future(queue.submit(image))
-        # While the image waits for its turn.
-        doubt = await self._in_thread(lambda: find_doubt(model.bundle, as_tensor(image)))
         try:
-            found = await computing
+            # The doubts while the image waits for its turn.
+            found, doubt = await asyncio.gather(
+                asyncio.wrap_future(queue.submit(image)),
+                self._in_thread(lambda: find_doubt(model.bundle, as_tensor(image))),
+            )
         except UsageError as error:  # values out of the model's range
             raise Refused(422, str(error)) from error
         self.metrics.pixels.labels(model.name).inc(found.ids.size)

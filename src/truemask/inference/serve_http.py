@@ -26,6 +26,9 @@ KEEP_ALIVE = 30
 HEAD_SECONDS = 10.0
 """For a request's head to arrive."""
 
+TAKING_SECONDS = 30.0
+"""For a client to take what fills the buffers before it."""
+
 _LINGER = 0.5
 """Seconds that an idle connection is kept while the server stops, for what is on its way."""
 
@@ -34,6 +37,7 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 as uvicorn speaks it, with a time limit for heads and a soft end."""
 
     _head: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -48,9 +52,25 @@ class PatientProtocol(H11Protocol):
         elif self._head is None:
             self._expect_head()
 
+    def pause_writing(self) -> None:
+        """Wait until the client has taken what was sent, but not for ever."""
+        super().pause_writing()
+        self._expect_taking()
+
+    def on_response_complete(self) -> None:
+        """Wait for what the buffers still hold of the answer, but not for ever."""
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._expect_taking()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle too long, whatever of its answer was not taken."""
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._forget_head()
+        self._forget_taking()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -76,10 +96,24 @@ class PatientProtocol(H11Protocol):
             self._head.cancel()
             self._head = None
 
+    def _expect_taking(self) -> None:
+        if self._taking is None:
+            self._taking = self.loop.call_later(TAKING_SECONDS, self._take_back)
+
+    def _take_back(self) -> None:
+        self._taking = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def _forget_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
     def _give_up(self) -> None:
         self._head = None
-        if self._idle and not self.transport.is_closing():
-            self.transport.close()
+        if self._idle:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):

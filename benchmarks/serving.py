@@ -1,0 +1,248 @@
+"""`truemask serve` under load against a bare loop over ONNX Runtime on the same images.
+
+    python -m benchmarks.serving RUN IMAGES [--clients 64] [--seconds 120] [--size 256x256]
+
+The loop is a process of its own that runs the same file with ONNX Runtime's default settings on
+images that lie decoded in memory: no decoding, no encoding, no HTTP, the machine to itself. It runs
+before and after the server, whose figure is held against the faster of both. The clients are
+one process that sends JPEG files over connections that stay open and throws away the answers; what
+they and the server take of the processors is measured, since the loop had all of it.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from truemask.inference.engine import available_cores
+
+
+def bare_loop(file: Path, images: list[bytes], *, seconds: float, batch: int) -> dict[str, float]:
+    """Images a second of ONNX Runtime alone."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    arrays = [np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in images]
+    count, at, started = 0, 0, 0.0
+    end = float("inf")
+    warm = 2
+    while time.perf_counter() < end:
+        chosen = [arrays[(at + i) % len(arrays)] for i in range(batch)]
+        session.run(["mask", "confidence"], {"image": np.stack(chosen)})
+        at += batch
+        if warm:
+            warm -= 1
+            if not warm:
+                started = time.perf_counter()
+                end = started + seconds
+        else:
+            count += batch
+    return {"images_per_second": count / (time.perf_counter() - started)}
+
+
+async def _client(
+    host: str,
+    port: int,
+    requests: list[bytes],
+    end: float,
+    seen: list[tuple[int, float]],
+    lost: Counter[str],
+) -> None:
+    reader, writer = await asyncio.open_connection(host, port)
+    at = 0
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        try:
+            writer.write(requests[at % len(requests)])
+            await writer.drain()
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+        except (OSError, asyncio.IncompleteReadError) as error:
+            lost[type(error).__name__] += 1
+            reader, writer = await asyncio.open_connection(host, port)
+            continue
+        seen.append((int(head.split(b" ", 2)[1]), time.perf_counter() - started))
+        at += 1
+    writer.close()
+
+
+async def _clients(
+    address: str, images: list[bytes], *, clients: int, seconds: float
+) -> dict[str, Any]:
+    host, port = address.removeprefix("http://").split(":")
+    requests = [
+        b"POST /predict?format=mask HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(image)
+        + image
+        for image in images
+    ]
+    seen: list[tuple[int, float]] = []
+    lost: Counter[str] = Counter()
+    started = time.perf_counter()
+    turned = [requests[i % len(requests) :] + requests[: i % len(requests)] for i in range(clients)]
+    await asyncio.gather(
+        *(_client(host, int(port), own, started + seconds, seen, lost) for own in turned)
+    )
+    took = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    waited = sorted(time for status, time in seen if status == 200)
+    return {
+        "images_per_second": len(waited) / took,
+        "statuses": {str(status): count for status, count in Counter(s for s, _ in seen).items()},
+        "lost": dict(lost),
+        "median_seconds": statistics.median(waited),
+        "p99_seconds": waited[int(0.99 * (len(waited) - 1))],
+        "longest_seconds": waited[-1],
+        "seconds": took,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+    }
+
+
+@contextmanager
+def _server(run: Path, more: list[str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    command = [sys.executable, "-m", "truemask", "serve", str(run), "--port", "0", "--json", *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        text = ""
+        while not text.endswith("\n}\n"):
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit("the server did not start")
+            text += line
+        yield process, json.loads(text)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _metric(address: str, name: str) -> float:
+    with urllib.request.urlopen(f"{address}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.search(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def _part(words: list[str]) -> dict[str, Any]:
+    """Run a part in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.serving", *words]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def read_images(folder: Path, size: str | None) -> list[bytes]:
+    """Up to 32 of a folder as JPEG files, all of one size."""
+    images = []
+    for path in sorted(folder.iterdir())[:32]:
+        picture = Image.open(path).convert("RGB")
+        if size is not None:
+            width, height = map(int, size.split("x"))
+            picture = picture.resize((width, height))
+        content = io.BytesIO()
+        picture.save(content, "JPEG", quality=90)
+        images.append(content.getvalue())
+    return images
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--bare-seconds", type=float, default=20)
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
+    parser.add_argument("--size", help="such as 256x256; default: the images' own")
+    parser.add_argument("--part", choices=("bare", "clients"), help=argparse.SUPPRESS)
+    parser.add_argument("--to", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    images = read_images(options.images, options.size)
+    if options.part == "bare":
+        batch = options.batches[0]
+        print(json.dumps(bare_loop(options.run, images, seconds=options.seconds, batch=batch)))
+        return
+    if options.part == "clients":
+        measured = _clients(options.to, images, clients=options.clients, seconds=options.seconds)
+        print(json.dumps(asyncio.run(measured)))
+        return
+
+    size = ["--size", options.size] if options.size else []
+    with _server(options.run, []) as (process, said):  # also makes the file, if there is none
+        address = said["address"]
+        engine = said["models"][0]["engine"]
+        file = max(
+            (options.run / "exports").glob("serve-*.onnx"), key=lambda path: path.stat().st_mtime
+        )
+
+        def bare() -> dict[int, float]:
+            return {
+                batch: _part(
+                    [str(file), str(options.images), "--part", "bare", *size,
+                     "--seconds", str(options.bare_seconds), "--batches", str(batch)]
+                )["images_per_second"]
+                for batch in options.batches
+            }  # fmt: skip
+
+        before = bare()
+        # The server's first batches of each size allocate memory.
+        words = [str(options.run), str(options.images), "--part", "clients", "--to", address, *size]
+        _part([*words, "--seconds", "5", "--clients", str(options.clients)])
+        cpu = _metric(address, "process_cpu_seconds_total")
+        batches = [_metric(address, f"truemask_batch_images_{what}") for what in ("sum", "count")]
+        load = _part([*words, "--seconds", str(options.seconds), "--clients", str(options.clients)])
+        cpu = _metric(address, "process_cpu_seconds_total") - cpu
+        now = [_metric(address, f"truemask_batch_images_{what}") for what in ("sum", "count")]
+        memory = _metric(address, "process_resident_memory_bytes")
+        after = bare()
+        process.terminate()
+        code = process.wait()
+    best = max(max(before.values()), max(after.values()))
+    cores = available_cores()
+    print(f"{engine}, {len(images)} JPEG images {options.size or ''}, {cores} cores")
+    for batch in options.batches:
+        print(
+            f"bare loop, batch {batch}: {before[batch]:.2f} images/s before, "
+            f"{after[batch]:.2f} after"
+        )
+    print(
+        f"served to {options.clients} clients for {load['seconds']:.0f} s: "
+        f"{load['images_per_second']:.2f} images/s, {load['images_per_second'] / best:.1%} of the "
+        f"best bare loop; {(now[0] - batches[0]) / max(1, now[1] - batches[1]):.1f} images a batch"
+    )
+    print(f"answers by status: {load['statuses']}; without an answer: {load['lost'] or 'none'}")
+    print(
+        f"seconds to an answer: median {load['median_seconds']:.2f}, 99 of 100 "
+        f"{load['p99_seconds']:.2f}, longest {load['longest_seconds']:.2f}"
+    )
+    total = cores * load["seconds"]
+    print(
+        f"of the {cores} cores the server took {cpu / total:.1%}, the clients "
+        f"{load['cpu_seconds'] / total:.1%}; server's memory {memory / 1e6:.0f} MB; "
+        f"its exit code {code}"
+    )
+
+
+if __name__ == "__main__":
+    main()
