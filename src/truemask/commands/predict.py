@@ -37,7 +37,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="a run, a copy of its model/, or USER/NAME[@REVISION] of the Hugging Face Hub",
     )
     command.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help="images, folders or globs"
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="images, folders, globs or videos"
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument(
@@ -66,6 +66,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         choices=("fp32", "bf16"),
         default="fp32",
         help="bf16: two to three times as fast, few pixels differ",
+    )
+    command.add_argument(
+        "--every", type=int, default=1, metavar="N", help="of a video, every N-th frame"
     )
     command.add_argument("--fresh", action="store_true", help="predict again what is there already")
     command.add_argument(
@@ -120,6 +123,7 @@ def run(options: argparse.Namespace) -> int:
         how: dict[str, Any] = {
             "settings": settings,
             "fresh": options.fresh,
+            "every": options.every,
             "part": _part(options.part),
             "progress": progress,
         }

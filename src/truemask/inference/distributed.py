@@ -34,6 +34,7 @@ def predict_on_ray(
     settings: Settings | None = None,
     fresh: bool = False,
     part: tuple[int, int] = (1, 1),
+    every: int = 1,
     allow: Mapping[str, type[nn.Module]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     console: Console | None = None,
@@ -51,6 +52,7 @@ def predict_on_ray(
         settings: what is asked for.
         fresh: whether to predict also what is there already.
         part: see `inference.predict.predict`.
+        every: likewise.
         allow: classes that the bundle may hold besides the package's own, see `load_bundle`.
         progress: called with the number of images done and the number of all.
         console: where to say what the cluster has.
@@ -87,6 +89,7 @@ def predict_on_ray(
         settings=settings,
         fresh=fresh,
         part=part,
+        every=every,
         progress=progress,
         calling=calling,
     )

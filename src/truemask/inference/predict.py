@@ -32,7 +32,7 @@ from truemask.datasets.reading import read_image, read_mask_raw
 from truemask.errors import UsageError
 from truemask.files import atomic_path, make_folder
 from truemask.geometry import Box
-from truemask.images import to_rgb
+from truemask.images import ImageSpec, to_rgb
 from truemask.inference.augment import augmented
 from truemask.inference.doubt import Doubt, find_doubt
 from truemask.inference.lowered import with_precision
@@ -50,6 +50,7 @@ from truemask.inference.summary import (
 )
 from truemask.inference.tally import Tally, read_off
 from truemask.inference.targets import Target, find_targets
+from truemask.inference.videos import read_frame
 from truemask.labels import LabelMap
 from truemask.memory import explain_memory
 from truemask.models.segmenter import evaluating
@@ -158,6 +159,7 @@ def predict(
     settings: Settings | None = None,
     fresh: bool = False,
     part: tuple[int, int] = (1, 1),
+    every: int = 1,
     progress: Callable[[int, int], None] | None = None,
     calling: Calling | None = None,
 ) -> PredictResult:
@@ -174,6 +176,7 @@ def predict(
         fresh: whether to predict also what is there already.
         part: of how many calls, on how many machines, this one is which: (1, 3) predicts the first,
             the fourth, the seventh image and so on. All may write into one folder.
+        every: of how many frames of a video one is predicted.
         progress: called with the number of images done and the number of all.
         calling: what predicts the images; by default this process does, one after the other.
 
@@ -185,7 +188,8 @@ def predict(
     which, number = part
     if not 1 <= which <= number:
         raise UsageError(f"--part {which}/{number} is none: the first of three is 1/3")
-    targets = open_targets(inputs, out, bundle.labels, settings)[which - 1 :: number]
+    targets = open_targets(inputs, out, bundle.labels, settings, every=every)
+    targets = targets[which - 1 :: number]
     key = model_key(bundle, settings)
     calling = calling or partial(_one_by_one, bundle, out=out, settings=settings, key=key)
     outcomes: dict[int, Outcome] = {}
@@ -248,14 +252,14 @@ class _Table:
 
 
 def open_targets(
-    inputs: Sequence[Path], out: Path, labels: LabelMap, settings: Settings
+    inputs: Sequence[Path], out: Path, labels: LabelMap, settings: Settings, *, every: int = 1
 ) -> list[Target]:
     """Which images to predict; nothing but the folder is written yet.
 
     Raises:
         UsageError: see `predict`.
     """
-    targets = find_targets(inputs, out, settings)
+    targets = find_targets(inputs, out, settings, every=every)
     read_summary(out, labels)
     make_folder(out)
     return targets
@@ -272,7 +276,7 @@ def find_done(target: Target, out: Path, settings: Settings, key: str) -> Predic
     """
     record = read_record(target.mask)
     try:
-        if record is None or record.key != image_key(key, target.source):
+        if record is None or record.key != image_key(key, target.source, frame=target.frame):
             return None
     except OSError:
         return None
@@ -311,13 +315,13 @@ def predict_file(
     with explain_memory(where=f"at {target.source}", remedy="give a lower --tile, such as 1024"):
         describe = partial(_describe, target, bundle.labels, out)
         try:
-            own = image_key(key, target.source)
+            own = image_key(key, target.source, frame=target.frame)
         except OSError as error:
             return f"cannot read {target.source}: {error.strerror}"
         if target.raster:
             return _predict_raster(bundle, target, settings, own, describe)
         try:
-            image = read_image(target.source, bundle.model.images)
+            image = _read(target, bundle.model.images)
             prediction, tally = _predict_image(bundle, image, settings, settings.tile)
             doubt = find_doubt(bundle, image)
         except UsageError as error:
@@ -333,6 +337,16 @@ def predict_file(
         if settings.polygons:
             write_polygons(target, prediction.ids.numpy(), bundle.labels, settings.polygons)
         return described
+
+
+def _read(target: Target, spec: ImageSpec) -> Shaped[Tensor, "C H W"]:
+    if target.frame is None:
+        image: Tensor = read_image(target.source, spec)
+        return image
+    try:
+        return read_frame(target.source, target.frame, spec)
+    except UsageError as error:
+        raise UsageError(f"frame {target.frame}: {error}") from error
 
 
 def _predict_raster(

@@ -111,17 +111,17 @@ def model_key(bundle: Bundle, settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def image_key(model: str, source: Path, part: str = "") -> str:
+def image_key(model: str, source: Path, frame: int | None = None) -> str:
     """A digest of a model and of a file as it is now, told by its size and time of change.
 
     Args:
         model: what `model_key` gives.
         source: the file.
-        part: which part of it, such as a frame.
+        frame: which frame, of a video.
 
     Raises:
         OSError: it is not there.
     """
     state = source.stat()
-    text = f"{model} {state.st_size} {state.st_mtime_ns} {part}"
+    text = f"{model} {state.st_size} {state.st_mtime_ns} {frame}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -2,8 +2,8 @@
 
 A mask is named after its image. Where two images would get one name, they keep the name of their
 folder, or their ending: `a/x.jpg` and `b/x.jpg` become `a/x.png` and `b/x.png`, `x.jpg` and `x.png`
-become `x.jpg.png` and `x.png.png`. Every mask says in its header which image it is of; a file that
-does not say so is not overwritten.
+become `x.jpg.png` and `x.png.png`. Frames of a video get a folder, and names of number and time.
+Every mask says in its header which image it is of; a file that does not say so is not overwritten.
 """
 
 import glob
@@ -17,9 +17,11 @@ from typing import Any
 
 from truemask.datasets.decoding import SUFFIXES
 from truemask.errors import UsageError
+from truemask.inference import videos
 from truemask.inference.records import Record, read_record
 from truemask.inference.settings import FORMATS, Settings
 from truemask.inference.tiff_tags import GEOREFERENCE, HEIGHT, WIDTH, tiff_tags
+from truemask.inference.videos import frame_times
 from truemask.models.tiling import HUGE_SIDE
 
 
@@ -33,12 +35,14 @@ class Target:
         stem: the path of what is written, without its ending.
         raster: whether it is a TIFF that is read in pieces and whose mask is a TIFF, since it is
             georeferenced or too large.
+        frame: which frame of a video it is.
     """
 
     source: Path
     name: str
     stem: Path
     raster: bool = False
+    frame: int | None = None
 
     @property
     def mask(self) -> Path:
@@ -101,28 +105,35 @@ class _Found:
     source: Path
     relative: Path
     folder: str
+    frame: int | None = None
 
     def names(self) -> tuple[Path, ...]:
         """Names for its mask, without ending, from the shortest to the most distinct."""
-        short = self.relative.with_name(self.relative.stem)
+        if self.frame is None:
+            short = self.relative.with_name(self.relative.stem)
+        else:
+            video, frame = self.relative.parent, self.relative.name
+            short = video.with_name(video.stem) / frame
         return (short, self.folder / short, self.relative, self.folder / self.relative)
 
 
 def find_targets(
-    inputs: Sequence[Path], out: Path, settings: Settings | None = None
+    inputs: Sequence[Path], out: Path, settings: Settings | None = None, *, every: int = 1
 ) -> list[Target]:
     """The images of all inputs in order, each once.
 
     Args:
-        inputs: images, folders (searched recursively, hidden files left out), globs.
+        inputs: images, videos, folders (searched recursively for images, hidden files left out),
+            globs.
         out: the folder for the masks; what lies in it is no image of a folder or glob around it.
+        every: of how many frames of a video one is taken, the first among them.
         settings: what will be written; `None` for all that there is.
 
     Raises:
         UsageError: an input does not exist or holds no image, or a file would be overwritten that
             is no earlier mask of an image of that name.
     """
-    found = _find_all(inputs, out)
+    found = _find_all(inputs, out, every)
     targets = _name(found, [is_raster(image.source) for image in found], out)
     sources = {os.path.realpath(target.source) for target in targets}
     for target in targets:
@@ -132,22 +143,24 @@ def find_targets(
 
 def find_images(inputs: Sequence[Path], out: Path) -> list[Path]:
     """The images of all inputs in order, each once; the arguments and errors of `find_targets`."""
-    return [found.source for found in _find_all(inputs, out)]
+    return [found.source for found in _find_all(inputs, out, 1)]
 
 
-def _find_all(inputs: Sequence[Path], out: Path) -> list[_Found]:
-    found: dict[str, _Found] = {}
+def _find_all(inputs: Sequence[Path], out: Path, every: int) -> list[_Found]:
+    if every < 1:
+        raise UsageError(f"--every {every} is no number of frames: give 1 or more")
+    found: dict[tuple[str, int | None], _Found] = {}
     for path in inputs:
-        images = list(_find(path, out=out))
+        images = list(_find(path, out=out, every=every))
         if not images:
             endings = ", ".join(sorted(SUFFIXES))
             raise UsageError(f"there is no image in {path}: looked for files ending in {endings}")
         for image in images:
-            found.setdefault(os.path.abspath(image.source), image)
+            found.setdefault((os.path.abspath(image.source), image.frame), image)
     return list(found.values())
 
 
-def _find(path: Path, *, out: Path) -> Iterator[_Found]:
+def _find(path: Path, *, out: Path, every: int) -> Iterator[_Found]:
     if path.is_dir():
         if path.resolve() == out.resolve():
             raise UsageError(
@@ -156,6 +169,11 @@ def _find(path: Path, *, out: Path) -> Iterator[_Found]:
             )
         for file in _walk(path, out=out):
             yield _Found(file, file.relative_to(path), path.resolve().name)
+    elif path.exists() and path.suffix.lower() in videos.SUFFIXES:
+        for index, time in list(enumerate(frame_times(path)))[::every]:
+            minutes, seconds = divmod(round(time * 1000), 60_000)
+            name = f"{index:06d}_{minutes:02d}m{seconds // 1000:02d}s{seconds % 1000:03d}"
+            yield _Found(path, Path(path.name, name), path.resolve().parent.name, index)
     elif path.exists():
         yield _Found(path, Path(path.name), path.resolve().parent.name)
     elif glob.has_magic(str(path)):
@@ -246,7 +264,13 @@ def _name(found: list[_Found], rasters: list[bool], out: Path) -> list[Target]:
 def _target(image: _Found, raster: bool, level: int, out: Path) -> Target:
     name = image.names()[2 + level % 2]
     text = name.as_posix().encode("utf-8", "replace").decode()
-    return Target(source=image.source, name=text, stem=out / image.names()[level], raster=raster)
+    return Target(
+        source=image.source,
+        name=text,
+        stem=out / image.names()[level],
+        raster=raster,
+        frame=image.frame,
+    )
 
 
 def _refuse_to_overwrite(target: Target, files: Sequence[Path], sources: set[str]) -> None:
