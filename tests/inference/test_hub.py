@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from PIL import Image
 
 import truemask
 from truemask.bundle import DESCRIPTION, INPUTS, WEIGHTS, save_bundle
@@ -211,7 +212,7 @@ def test_a_local_folder_comes_first(hub, finished, tmp_path, monkeypatch) -> Non
         truemask.load("me/street")  # a slip loads no stranger's model
 
 
-def test_an_exported_file_goes_along_and_goes_again(hub, finished, tmp_path) -> None:
+def test_an_exported_file_goes_along_and_goes_again(hub, finished, tmp_path, monkeypatch) -> None:
     pytest.importorskip("onnxscript")
     hub.use(tmp_path, token="writer")
     bundle = finished.load_bundle()
@@ -224,6 +225,17 @@ def test_an_exported_file_goes_along_and_goes_again(hub, finished, tmp_path) -> 
     folder = tmp_path / "card"
     push(finished, "me/with-onnx", bundle, license="mit", onnx=file, folder=folder)
     assert "0 of 1,920 pixels of 1 images" in (folder / "README.md").read_text()
+    # The code of the card does what the model does.
+    Image.fromarray(photo(77)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    blocks = (folder / "README.md").read_text().split("```python\n")[1:]
+    for block in blocks:
+        exec(block.split("```")[0], {})
+        written = np.asarray(Image.open(tmp_path / "mask.png"))
+        expected = truemask.load(finished.path).predict("photo.jpg").ids
+        assert (written == expected).mean() >= 0.999
+        (tmp_path / "mask.png").unlink()
+    assert len(blocks) == 2
     other = make_run(tmp_path / "runs" / "other", seed=1)
     with pytest.raises(UsageError, match="exported of another model"):
         push(other, "me/with-onnx", other.load_bundle(), license="mit", onnx=file)
@@ -261,6 +273,8 @@ def test_each_refusal_of_a_push_is_one_line(hub, finished, tmp_path) -> None:
     assert "names no model of the Hub" in refused("new", "writer")
     assert "leave the revision out" in refused("me/new@main", "writer")
     hub.put("me/other", {"pytorch_model.bin": b"x"})
+    with pytest.raises(UsageError, match="is no licence in the Hub's words"):
+        push(finished, "me/new", bundle, license="Apache License 2.0")
     assert "holds something else (pytorch_model.bin" in refused("me/other", "writer")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -84,6 +85,11 @@ def push(
     assert named is not None
     if named.revision is not None:
         raise UsageError(f"{repo}: leave the revision out, a push makes a new one")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
+        raise UsageError(
+            f"{license!r} is no licence in the Hub's words, such as apache-2.0, mit, cc-by-4.0, "
+            "cc-by-nc-4.0 or other: see https://huggingface.co/docs/hub/repositories-licenses"
+        )
     library = hub_library()
     if not force:
         _refuse(run)

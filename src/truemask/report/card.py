@@ -32,6 +32,9 @@ METRICS = (
 """Key of a result, what it is called, and as which metric the Hub knows it."""
 
 _MOST_TEXT = 400
+_LONGEST = 20
+"""Numbers of a list that are written out, as the widths of a network."""
+
 _PATH = re.compile(r"""(?:(?<=[\s='"(\[])|^)(?:~?/|[A-Za-z]:[/\\])[^\s,:;)'"\]]+""")
 
 
@@ -279,8 +282,8 @@ def _settings(config: Mapping[str, Any], content: Content) -> dict[str, str]:
     augmentation = data.get("augmentation")
     parts = augmentation.values() if isinstance(augmentation, Mapping) else ()
     found: dict[str, Any] = {
-        "network": formats.construction(group("model")),
-        "loss": content.loss,
+        "network": formats.construction(group("model"), longest=_LONGEST),
+        "loss": formats.construction(group("loss"), longest=_LONGEST),
         "optimiser": formats.construction(group("optimizer")),
         "schedule": formats.construction(group("schedule")),
         "batch": data.get("batch_size"),

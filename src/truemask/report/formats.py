@@ -83,16 +83,22 @@ def model(target: str) -> str:
     return _MODELS.get(name, name)
 
 
-def construction(value: Any) -> str:
-    """A setting as the call that builds it: `CrossEntropy(weight=[11 values])`."""
+def construction(value: Any, *, longest: int = 0) -> str:
+    """A setting as the call that builds it: `CrossEntropy(weight=[11 values])`.
+
+    Args:
+        value: the setting.
+        longest: lists of up to as many numbers are written out.
+    """
     if isinstance(value, Mapping):
         settings = {key: item for key, item in value.items() if key != "_target_"}
-        words = ", ".join(f"{key}={construction(item)}" for key, item in settings.items())
+        written = {key: construction(item, longest=longest) for key, item in settings.items()}
+        words = ", ".join(f"{key}={item}" for key, item in written.items())
         return f"{model(str(value.get('_target_', '')))}({words})"
     if isinstance(value, list):
-        if value and all(is_number(item) for item in value):
+        if len(value) > longest and all(is_number(item) for item in value):
             return f"[{len(value)} values]"
-        return f"[{', '.join(construction(item) for item in value)}]"
+        return f"[{', '.join(construction(item, longest=longest) for item in value)}]"
     return compact(value) if is_number(value) else str(value)
 
 
