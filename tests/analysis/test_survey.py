@@ -4,9 +4,9 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 
 from truemask.analysis.survey import survey
 from truemask.analysis.survey_cache import NAME, CountsCache
+from truemask.analysis.survey_pass import Source, count_blocks
 from truemask.analysis.survey_result import Survey
 from truemask.cli import main
 from truemask.datasets.bsds500 import bsds500
@@ -117,6 +118,10 @@ def test_sixteen_bits_are_told_and_counted_as_they_reach_the_model(tmp_path):
     wide = np.concatenate([pixels.reshape(-1) for pixels in pixels_of(root, "train")])
     assert result.normalisation is not None
     assert result.normalisation.mean[0] == pytest.approx((wide / 65535).mean(), abs=1e-4)
+    narrow = np.round(wide / 257) / 255
+    assert result.normalisation.mean == pytest.approx([narrow.mean()] * 3, rel=1e-12)
+    assert result.normalisation.std == pytest.approx([narrow.std()] * 3, rel=1e-12)
+    assert any("18 images of 16 bits are read as 8 bits" in note for note in result.notes)
 
 
 def test_a_single_image_and_no_test_part(tmp_path, capsys):
@@ -129,7 +134,7 @@ def test_a_single_image_and_no_test_part(tmp_path, capsys):
     assert main(["survey", str(root), "--out", str(tmp_path / "o")]) == 0
     assert (tmp_path / "o" / "survey.html").stat().st_size > 10_000
     capsys.readouterr()
-    assert main(["train", str(root), f"runs={tmp_path / 'runs'}"]) == 2
+    assert main(["train", str(root), "plan=false", f"runs={tmp_path / 'runs'}"]) == 2
     assert "holds 1 image, and at least 3 are needed" in capsys.readouterr().err
 
 
@@ -261,18 +266,6 @@ def test_endless_data_and_no_data_are_wrong_usage(capsys):
     assert "generated" in capsys.readouterr().err
 
 
-SLOW = """
-import signal, sys, time
-from truemask.cli import main
-from truemask.datasets.paired import PairedDataset
-
-read = PairedDataset.__getitem__
-PairedDataset.__getitem__ = lambda self, index: (time.sleep(0.03), read(self, index))[1]
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_a_process_that_dies_is_told(tmp_path, capsys, monkeypatch):
     root = write_folder(tmp_path / "data")
     monkeypatch.setattr(PairedDataset, "measured", lambda self, index: os._exit(9))
@@ -318,61 +311,99 @@ def test_several_annotators_are_counted_as_one_or_as_each(tmp_path):
         assert alone.ignored == 0
 
 
-@pytest.mark.slow
-def test_an_interrupt_ends_it_with_one_line_and_no_result(tmp_path):
-    root = write_folder(tmp_path / "data", images=120, parts=("train",))
-    words = ["survey", str(root), "data.dataset.split=[1,0,0]", "--workers", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, *words, "--out", str(tmp_path / "out")],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    kept = tmp_path / "cache" / NAME
-    deadline = time.monotonic() + 60
-    while not kept.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert said.strip() == "Stopped."
+@contextmanager
+def forked(action, said):
+    """A process that does this, its standard error in a file; it starts faster than a new one."""
+    process = os.fork()
+    if process == 0:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+        code = 99
+        try:
+            code = action()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(process, 0)
+
+
+def wait_for(true):
+    end = time.monotonic() + 60
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert true()
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (signal.SIGINT, "Stopped."),
+        (
+            signal.SIGTERM,
+            "truemask: ended by SIGTERM: what is counted already is known the next time",
+        ),
+    ],
+)
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_a_signal_ends_it_with_one_line_and_no_result(
+    tmp_path, monkeypatch, number, line, whole_group
+):
+    root = write_folder(tmp_path / "data", images=90, parts=("train",))
+    words = ["survey", str(root), "--workers", "2", "--out", str(tmp_path / "out")]
+    measured, kept = PairedDataset.measured, tmp_path / "cache" / NAME
+
+    def slowly(self, index):
+        time.sleep(0.03)
+        return measured(self, index)
+
+    monkeypatch.setattr(PairedDataset, "measured", slowly)
+    with forked(lambda: main(words), tmp_path / "said") as process:
+        wait_for(kept.exists)
+        # A terminal sends Ctrl-C to all of them, and so may a batch system its signals.
+        (os.killpg if whole_group else os.kill)(process, number)
+        _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert (tmp_path / "said").read_text().strip() == line
     assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(PairedDataset, "measured", measured)
     # What was counted until then is known the next time.
-    cache = CountsCache(tmp_path / "cache")
-    parts = folder(root, split=(1, 0, 0))
-    result = survey({"train": parts["train"]}, name="data", processes=1, cache=cache)
-    assert result.total.images == 120
-    assert result.counted < 120
+    result = survey(folder(root), name="data", processes=1, cache=CountsCache(tmp_path / "cache"))
+    assert result.total.images == 90
+    assert result.counted < 90
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are read from /proc")
 def test_a_kill_without_warning_leaves_no_process(tmp_path):
-    root = write_folder(tmp_path / "data", parts=("train", "val"), images=100)
-    code = (
-        "import sys, time\n"
-        "from truemask.analysis.survey_pass import Source, count_blocks\n"
-        "from truemask.datasets.folder import folder\n"
-        "found = count_blocks(Source.of(folder(sys.argv[1])), processes=2)\n"
-        "next(found)\n"
-        "print('counting', flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "counting\n"
-        with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+    parts = folder(write_folder(tmp_path / "data", parts=("train", "val"), images=100))
+    counting = tmp_path / "counting"
+
+    def count():
+        found = count_blocks(Source.of(parts), processes=2)
+        next(found)
+        counting.touch()
+        time.sleep(60)
+        return 0
+
+    with forked(count, tmp_path / "said") as process:
+        wait_for(counting.exists)
+        with open(f"/proc/{process}/task/{process}/children") as file:
             children = [int(word) for word in file.read().split()]
         assert len(children) >= 2
-        time.sleep(1)  # until the pipe is full
-        process.kill()
-    end = time.monotonic() + 10
-    while (left := [one for one in children if _runs(one)]) and time.monotonic() < end:
-        time.sleep(0.1)
-    for one in left:
-        os.kill(one, signal.SIGKILL)
-    assert not left
+        time.sleep(0.5)  # until the pipe is full
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        end = time.monotonic() + 10
+        while (left := [one for one in children if _runs(one)]) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not left
 
 
 def _runs(process):

@@ -144,7 +144,7 @@ def draw_lines(axes: Axes, lines: Sequence[Line], *, x: str, y: str, log: bool =
         axes.plot(places, values, label=line.name, marker=marker, markersize=4, **given)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    if x in ("step", "epoch"):
+    if x in ("step", "epoch") or x.startswith("classes"):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if log:
         axes.set_yscale("log")

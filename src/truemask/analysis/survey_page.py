@@ -138,6 +138,9 @@ def _region_sizes(total: PartSurvey) -> list[list[Cell]]:
 def _heatmaps(survey: Survey) -> list[HeatMap]:
     """Of each class that occurs, and of ignored pixels: its share of the pixels of each cell."""
     grids = np.asarray(survey.total.heatmaps, np.float64)
+    cells = grids.sum(0)
+    # Images of fewer pixels a side than there are cells leave some empty, which are no places.
+    grids = grids[:, cells.any(1)][:, :, cells.any(0)]
     cells = np.maximum(grids.sum(0), 1)
     size = survey.total.sizes[0]
     colors = [f"rgb({r} {g} {b})" for r, g, b in survey.colors]
@@ -170,7 +173,7 @@ def _symmetry(total: PartSurvey) -> list[tuple[str, str, str]]:
             formats.percent(told, 0),
             "of the classes in an image, on average over classes: near 100 %, colour is the class"
             if told is not None
-            else "not known: images are not of bytes, or one class alone is in several",
+            else "not known: the images are not of bytes, or fewer than two classes are in several",
         ),
     ]
 

@@ -5,7 +5,6 @@ whatever order they come, since the order does not matter.
 """
 
 import os
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from truemask.analysis.survey_counts import Counts
 from truemask.data.views import attributes, fingerprint, measured
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import JobFailed, UsageError
+from truemask.training.interruption import spare_worker
 
 BLOCK = 16
 """Samples of a block: enough that sending counts costs little, few enough to show progress."""
@@ -189,7 +189,7 @@ def count_blocks(source: Source, *, processes: int | None = None) -> Iterator[Co
             _Blocks(source, blocks),
             batch_size=None,
             num_workers=chosen,
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=_start,
             collate_fn=_as_is,
             in_order=False,
         )
@@ -210,9 +210,9 @@ def _processes(samples: int) -> int:
     return max(1, min(cores or 1, samples // FEWEST_PER_PROCESS))
 
 
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal: the one that started them ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start(worker: int) -> None:
+    """What reaches all processes of a terminal or a job, the one that started them answers."""
+    spare_worker(worker)
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 

@@ -23,6 +23,7 @@ from truemask.analysis.survey_result import (
     Symmetry,
 )
 from truemask.analysis.survey_traits import asymmetry, told_by_colour
+from truemask.errors import counted as counted_in_words
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 
@@ -69,10 +70,22 @@ def summarise(
         attributes=_attributes(total, names),
         keeping=_keeping(counts[ordered_by] if ordered_by else total, names, ordered_by or "all"),
         lacking=_lacking(total, names),
-        notes=list(notes),
+        notes=[*notes, *_depth(total, spec)],
         seconds=seconds,
         counted=total.tally.images + total.failures if counted is None else counted,
     )
+
+
+def _depth(total: Counts, spec: ImageSpec) -> list[str]:
+    """What a reader who compares the mean with the files must know."""
+    wide = sum(images for mode, images in total.modes.items() if mode.startswith("16-bit"))
+    if spec.dtype != "uint8" or not wide:
+        return []
+    return [
+        f"{counted_in_words(wide, 'image')} of 16 bits {'is' if wide == 1 else 'are'} read as 8 "
+        "bits, as every training and prediction does (each value divided by 257 and rounded): mean "
+        "and deviation are of those."
+    ]
 
 
 def _part(counts: Counts, names: Sequence[str]) -> PartSurvey:

@@ -35,6 +35,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Plan, print or write, and give the exit code."""
     from truemask.files import write_text
+    from truemask.training.interruption import Interruption
 
     folder, words = folder_and_overrides(options.words)
     if folder is None and not words:
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{options.out} exists, and may have been edited: give another --out")
     if options.time is not None:
         words.append(f"trainer.max_time='{options.time}'")
-    plan, _ = planned(words, folder=folder, console=options.console)
+    with Interruption(options.console).installed():
+        plan, _ = planned(words, folder=folder, console=options.console)
     if options.out is not None:
         write_text(options.out, plan.text)
     if options.json:

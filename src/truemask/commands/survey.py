@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from truemask.analysis.survey import require_ours
     from truemask.compose import compose_config
     from truemask.files import make_folder
+    from truemask.training.interruption import Interruption
 
     folder, overrides = folder_and_overrides(options.words)
     if folder is None and not overrides:
@@ -57,8 +58,11 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path("surveys") / name
     require_ours(out)
     make_folder(out)  # whoever waits an hour shall not hear then that it cannot be written
+    interruption = Interruption(options.console)
+    interruption.hint = ": what is counted already is known the next time"
     try:
-        return _survey(options, config, name, out)
+        with interruption.installed():
+            return _survey(options, config, name, out)
     finally:
         with suppress(OSError):
             out.rmdir()  # where nothing was written into it
