@@ -196,13 +196,20 @@ def test_int8_computes_in_integers(tmp_path, monkeypatch):
 def test_triton_gets_a_repository(tmp_path):
     bundle = BUNDLES["textures"]()
     folder = tmp_path / "repository" / "textures"
-    for _ in range(2):  # an earlier export is replaced
-        export(bundle, folder, images=images(bundle), format="triton")
+    for probabilities in (True, False):  # an earlier export is replaced
+        few = images(bundle)[:1]
+        export(bundle, folder, images=few, format="triton", probabilities=probabilities)
+        text = (folder / "config.pbtxt").read_text()
+        outputs = runtime.InferenceSession(folder / "1" / "model.onnx").get_outputs()
+        for output in outputs:
+            dims = ", ".join(str(d) if isinstance(d, int) else "-1" for d in output.shape)
+            kind = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}[output.type]
+            assert f'{{ name: "{output.name}", data_type: {kind}, dims: [{dims}] }}' in text
+        assert text.count("name:") == 2 + len(outputs)
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == [
         "1/model.onnx",
         "config.pbtxt",
     ]
-    text = (folder / "config.pbtxt").read_text()
     assert 'name: "textures"' in text
     assert "TYPE_FP32, dims: [-1, -1, -1, 1]" in text
 

@@ -139,7 +139,7 @@ def export(
             _describe_onnx(made, _description(bundle, module, parity, int8=int8))
         size = made.stat().st_size
         if format == "triton":
-            _write_triton(made, path, bundle)
+            _write_triton(made, path, bundle, probabilities=probabilities)
         else:
             make_folder(path.parent)
             with atomic_path(path) as temporary:
@@ -262,13 +262,19 @@ def _describe_onnx(path: Path, description: Mapping[str, Any]) -> None:
     onnx.save(model, str(path))
 
 
-def _write_triton(made: Path, folder: Path, bundle: Bundle) -> None:
+def _write_triton(made: Path, folder: Path, bundle: Bundle, *, probabilities: bool) -> None:
     """`folder/1/model.onnx` and `folder/config.pbtxt`, as Triton's repositories are laid out."""
     version = make_folder(folder / "1")
     with atomic_path(version / "model.onnx") as temporary:
         temporary.write_bytes(made.read_bytes())
     spec = bundle.model.images
     kind = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}[spec.dtype]
+    # Triton gives out no output that is not listed.
+    classes = bundle.labels.num_classes
+    dims = f"dims: [-1, {classes}, -1, -1]"
+    shares = (
+        f',\n  {{ name: "probabilities", data_type: TYPE_FP32, {dims} }}' if probabilities else ""
+    )
     write_text(
         folder / "config.pbtxt",
         "# Written by truemask export.\n"
@@ -278,7 +284,7 @@ def _write_triton(made: Path, folder: Path, bundle: Bundle) -> None:
         f'input [{{ name: "image", data_type: {kind}, dims: [-1, -1, -1, {spec.channels}] }}]\n'
         "output [\n"
         '  { name: "mask", data_type: TYPE_UINT8, dims: [-1, -1, -1] },\n'
-        '  { name: "confidence", data_type: TYPE_FP32, dims: [-1] }\n'
+        f'  {{ name: "confidence", data_type: TYPE_FP32, dims: [-1] }}{shares}\n'
         "]\n",
     )
 
