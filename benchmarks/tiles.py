@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 import truemask
 from benchmarks.loops import DEVICE
-from truemask.bundle import build_network
 from truemask.compose import compose_config
 from truemask.datasets.reading import read_image
 from truemask.images import RGB, ImageSpec, resize_image
+from truemask.models.described import build_network
 from truemask.models.segmenter import Segmenter
 from truemask.models.tiling import image_logits
 from truemask.runs import Run

@@ -11,19 +11,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from truemask.bundle import (
-    DESCRIPTION,
-    NETWORKS,
-    WEIGHTS,
-    Bundle,
-    build_network,
-    load_bundle,
-    save_bundle,
-    save_temperature,
-)
+from truemask.bundle import DESCRIPTION, WEIGHTS, Bundle, load_bundle, save_bundle, save_temperature
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
+from truemask.models.described import NETWORKS, build_network
 from truemask.models.segmenter import Segmenter
 
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 7: 2, 255: 255})

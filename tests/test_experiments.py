@@ -8,9 +8,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from truemask.bundle import build_network
 from truemask.compose import compose_config, options
 from truemask.miniatures.writing import write_miniature
+from truemask.models.described import build_network
 from truemask.runs import Run
 from truemask.training.fit import train
 

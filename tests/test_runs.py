@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from truemask.bundle import build_network, save_bundle
+from truemask.bundle import save_bundle
 from truemask.errors import UsageError
 from truemask.images import RGB
 from truemask.labels import LabelMap
+from truemask.models.described import build_network
 from truemask.models.segmenter import Segmenter
 from truemask.results import PartResult
 from truemask.run_samples import LONG_SIDE

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from truemask.build import check_settings, locate, nearest
-from truemask.bundle import NETWORKS
 from truemask.data.label_edits import LabelEdits
 from truemask.errors import UsageError
+from truemask.models.described import NETWORKS
 from truemask.training.settings import CheckSettings, DataSettings, TrainerSettings
 from truemask.training.setup import is_weighting
 from truemask.training.testing import DATASETS, LOSSES, SPLITS

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from truemask.bundle import Bundle, build_network, load_bundle, save_bundle
+from truemask.bundle import Bundle, load_bundle, save_bundle
 from truemask.cli import main
 from truemask.errors import JobFailed, UsageError
 from truemask.images import RGB
@@ -28,6 +28,7 @@ from truemask.inference.records import model_key, read_record
 from truemask.inference.settings import Settings
 from truemask.inference.summary import PredictedImage, add_to_summary, read_summary
 from truemask.labels import LabelMap
+from truemask.models.described import build_network
 from truemask.models.segmenter import Segmenter
 
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})

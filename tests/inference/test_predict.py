@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
-from truemask.bundle import Bundle, build_network
+from truemask.bundle import Bundle
 from truemask.datasets.reading import read_image
 from truemask.datasets.sample import Sample
 from truemask.errors import UsageError
@@ -23,6 +23,7 @@ from truemask.inference.overlay import overlay_image
 from truemask.inference.predict import predict, predict_image
 from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
+from truemask.models.described import build_network
 from truemask.models.segmenter import Segmenter
 
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})

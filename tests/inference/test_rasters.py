@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from truemask.bundle import Bundle, Inputs, build_network
+from truemask.bundle import Bundle, Inputs
 from truemask.checks.inputs import describe_images
 from truemask.datasets.reading import read_image, read_mask_raw
 from truemask.errors import UsageError
@@ -22,6 +22,7 @@ from truemask.inference.doubt import find_doubt
 from truemask.inference.predict import predict, predict_image
 from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
+from truemask.models.described import build_network
 from truemask.models.segmenter import Segmenter
 
 rasterio = pytest.importorskip("rasterio")

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from truemask.bundle import NETWORKS
 from truemask.checks.finding import Finding, Rule, rule
+from truemask.models.described import NETWORKS
 
 _OPTIMIZERS = {
     name.lower() for name in vars(torch.optim) if name[0].isupper() and name != "Optimizer"

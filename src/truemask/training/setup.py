@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from truemask.build import build, check_settings, locate, nearest
-from truemask.bundle import NETWORKS, build_network
 from truemask.checks.input_features import as_taken
 from truemask.checks.inputs import KEPT, Known, describe_images
 from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
@@ -23,6 +22,7 @@ from truemask.datasets.splitting import FEWEST
 from truemask.errors import UsageError, counted
 from truemask.images import RGB, ImageSpec
 from truemask.labels import IGNORE_INDEX, LabelMap
+from truemask.models.described import NETWORKS, build_network
 from truemask.models.segmenter import Network, Segmenter
 from truemask.training.hardware import default_workers
 from truemask.training.opening import Opened, open_parts
