@@ -246,9 +246,17 @@ class Run:
         Raises:
             UsageError: there are none yet, or they are damaged.
         """
+        self.require_weights()
+        return load_bundle(self.bundle_folder, allow=allow)
+
+    def require_weights(self) -> None:
+        """Nothing, where there is a bundle.
+
+        Raises:
+            UsageError: there is none yet.
+        """
         if not self.bundle_folder.exists():
             raise UsageError(f"{self.path} has no weights yet: {self._way_to_finish()}")
-        return load_bundle(self.bundle_folder, allow=allow)
 
     @property
     def finished(self) -> bool:

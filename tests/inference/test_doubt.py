@@ -126,6 +126,16 @@ def test_damaged_notes_are_one_line_that_names_the_file(tmp_path: Path, content:
     assert "\n" not in str(error.value)
 
 
+def test_damaged_notes_end_a_prediction_before_its_first_image(tmp_path: Path, capsys) -> None:
+    (save(tmp_path / "model", inputs=None) / INPUTS).write_text('{"features": {}}')
+    Image.fromarray(photo(0)).save(tmp_path / "a.png")
+    words = ["predict", str(tmp_path / "model"), str(tmp_path / "a.png"), "--out"]
+    assert main([*words, str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert INPUTS in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_table_json_and_notebook_say_it(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(photo(200)).save(tmp_path / "in" / "like.png")

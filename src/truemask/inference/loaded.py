@@ -19,7 +19,7 @@ from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.files import atomic_path
 from truemask.images import ImageSpec, to_rgb
-from truemask.inference.doubt import Doubt, find_doubt
+from truemask.inference.doubt import Doubt, find_doubt, known_inputs
 from truemask.inference.hub import fetch, hub_id
 from truemask.inference.lowered import Precision, with_precision
 from truemask.inference.overlay import overlay_image
@@ -313,19 +313,27 @@ def open_bundle(
     source: str | Path, *, allow: Mapping[str, type[nn.Module]] | None = None
 ) -> tuple[Bundle, Path, str]:
     """The model that a word names, the folder of its files, and where it is from; see `load`."""
+    folder, place = _find(source)
+    bundle = load_bundle(folder, allow=allow)
+    known_inputs(bundle)  # so that damage is told now, and not of each image
+    return bundle, folder, place
+
+
+def _find(source: str | Path) -> tuple[Path, str]:
     path = Path(source)
     if (path / DESCRIPTION).is_file():
-        return load_bundle(path, allow=allow), path, str(path)
+        return path, str(path)
     model = None if path.exists() else hub_id(source)
-    if model is not None:
-        try:
-            folder, commit = fetch(model)
-        except UsageError as error:
-            where = "" if model.stated else f"there is no folder {source} here, and on the Hub: "
-            raise UsageError(f"{where}{error}") from error
-        return load_bundle(folder, allow=allow), folder, f"{model.repo}@{commit}"
-    run = Run.open(path)
-    return run.load_bundle(allow=allow), run.bundle_folder, str(path)
+    if model is None:
+        run = Run.open(path)
+        run.require_weights()
+        return run.bundle_folder, str(path)
+    try:
+        folder, commit = fetch(model)
+    except UsageError as error:
+        where = "" if model.stated else f"there is no folder {source} here, and on the Hub: "
+        raise UsageError(f"{where}{error}") from error
+    return folder, f"{model.repo}@{commit}"
 
 
 def _as_tensor(image: Any, spec: ImageSpec) -> Tensor:
