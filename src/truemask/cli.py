@@ -5,7 +5,6 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -95,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "words" in options:
             options.words = [*options.words, *unknown]
         elif "inputs" in options:
-            options.inputs = [*options.inputs, *map(Path, unknown)]
+            options.inputs = [*options.inputs, *unknown]
         elif unknown:
             raise UsageError(f"truemask {options.command} does not take {unknown[0]!r}")
         options.console = console

@@ -273,7 +273,7 @@ def test_a_signal_ends_the_command_with_one_line(
     out, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == ""
-    assert error.startswith("truemask: stopped after ")
+    assert error.startswith("truemask: stopped; the same command")
     assert error.count("\n") == 1
     rows = read_summary(Path("out"), LABELS)
     # Of the image at hand the mask may be there; all before it have their rows.

@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from truemask.commands.words import ALLOW, allowed
 from truemask.errors import UsageError, counted
 
 if TYPE_CHECKING:
+    from truemask.bundle import Bundle
     from truemask.inference.settings import Settings
     from truemask.inference.summary import PredictResult
 
@@ -37,7 +39,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="a run, a copy of its model/, or USER/NAME[@REVISION] of the Hugging Face Hub",
     )
     command.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help="images, folders, globs or videos"
+        "inputs", nargs="+", metavar="INPUT", help="images, folders, globs or videos"
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument(
@@ -68,6 +70,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="bf16: two to three times as fast, few pixels differ",
     )
     command.add_argument(
+        "--allow-urls",
+        choices=("public", "any"),
+        help="inputs may be URLs: of public addresses, or also of this machine and its network",
+    )
+    command.add_argument(
         "--every", type=int, default=1, metavar="N", help="of a video, every N-th frame"
     )
     command.add_argument("--fresh", action="store_true", help="predict again what is there already")
@@ -91,84 +98,122 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
-    import torch
-    from rich.progress import Progress
-
-    from truemask.inference.distributed import predict_on_ray
     from truemask.inference.loaded import open_bundle
-    from truemask.inference.predict import predict
-    from truemask.inference.processes import in_processes
-    from truemask.inference.records import model_key
 
     settings = _settings(options)
-    if options.processes != 1 and options.engine == "ray":
-        raise UsageError("--processes is for this machine alone: leave it out with --engine ray")
+    if options.engine == "ray" and (options.processes != 1 or options.allow_urls):
+        name = "--allow-urls" if options.allow_urls else "--processes"
+        raise UsageError(f"{name} is for this machine alone: leave it out with --engine ray")
     allow = allowed(options.allow)
     bundle, folder, source = open_bundle(options.path, allow=allow)
-    console = options.console
     if source != str(options.path):
-        console.print(f"Model: {source}", highlight=False, markup=False)
-    done = 0
-    with (
-        _ended_by_signals(),
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
-    ):
-        task = bar.add_task("Predicting", total=None)
+        options.console.print(f"Model: {source}", highlight=False, markup=False)
+    from dataclasses import replace
 
-        def progress(now: int, total: int) -> None:
-            nonlocal done
-            done = now
-            bar.update(task, completed=now, total=total)
+    from truemask.inference.summary import PredictResult
 
-        how: dict[str, Any] = {
-            "settings": settings,
-            "fresh": options.fresh,
-            "every": options.every,
-            "part": _part(options.part),
-            "progress": progress,
-        }
+    with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="truemask-") as temporary:
         try:
-            if options.engine == "ray":
-                how |= {"address": options.address, "allow": allow, "console": console}
-                result = predict_on_ray(folder, options.inputs, options.out, **how)
-            elif options.processes != 1:
-                calling = in_processes(
-                    folder,
-                    options.out,
-                    count=options.processes,
-                    settings=settings,
-                    key=model_key(bundle, settings),
-                    allow=allow,
-                )
-                result = predict(bundle, options.inputs, options.out, calling=calling, **how)
+            inputs, urls, missing = _inputs(options, Path(temporary))
+            how: dict[str, Any] = {
+                "settings": settings,
+                "fresh": options.fresh,
+                "every": options.every,
+                "part": _part(options.part),
+            }
+            if inputs:
+                how |= {"urls": urls} if urls else {}
+                result = _predict(options, bundle, folder, inputs, allow, how)
             else:
-                if torch.cuda.is_available():
-                    bundle.model.to("cuda")
-                result = predict(bundle, options.inputs, options.out, **how)
+                result = PredictResult(out=str(options.out), written=[], kept=[], failed=[])
         except KeyboardInterrupt:
-            bar.stop()
-            print(
-                f"truemask: stopped after {counted(done, 'image')}; the same command goes on from "
-                "there",
-                file=sys.stderr,
-            )
+            again = "the same command goes on from there"
+            print(f"truemask: stopped; {again}", file=sys.stderr)
             return 1
+    result = replace(result, failed=[*result.failed, *missing])
     if options.json:
         print_json(result.to_json())
     for file, reason in result.failed:
         where = "" if file in reason else f"{file}: "
         print(f"truemask: skipped {where}{reason}", file=sys.stderr)
     if not options.json:
-        if result.kept:
-            kept = counted(len(result.kept), "mask")
-            print(
-                f"{kept} of this model and these settings there already (--fresh makes them anew)."
-            )
-        masks = counted(len(result.written), "mask")
-        print(f"{masks} in {options.out}; *.color.png shows the classes in colours.")
-        print(f"Ids: {bundle.labels.legend()}")
-        _print_warnings(result)
+        _print(result, bundle)
     return 1 if result.failed else 0
+
+
+def _predict(
+    options: argparse.Namespace,
+    bundle: "Bundle",
+    folder: Path,
+    inputs: list[Path],
+    allow: dict[str, Any],
+    how: dict[str, Any],
+) -> "PredictResult":
+    import torch
+    from rich.progress import Progress
+
+    from truemask.inference.distributed import predict_on_ray
+    from truemask.inference.predict import predict
+    from truemask.inference.processes import in_processes
+    from truemask.inference.records import model_key
+
+    console = options.console
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Predicting", total=None)
+        how["progress"] = lambda done, total: bar.update(task, completed=done, total=total)
+        if options.engine == "ray":
+            how |= {"address": options.address, "allow": allow, "console": console}
+            return predict_on_ray(folder, inputs, options.out, **how)
+        if options.processes != 1:
+            settings = how["settings"]
+            how["calling"] = in_processes(
+                folder,
+                options.out,
+                count=options.processes,
+                settings=settings,
+                key=model_key(bundle, settings),
+                allow=allow,
+            )
+        elif torch.cuda.is_available():
+            bundle.model.to("cuda")
+        return predict(bundle, inputs, options.out, **how)
+
+
+def _inputs(
+    options: argparse.Namespace, temporary: Path
+) -> tuple[list[Path], dict[Path, str], list[tuple[str, str]]]:
+    """What lies on disk, URLs among it fetched; from where those are; which could not be."""
+    from truemask.inference.urls import fetch, is_url
+
+    inputs: list[Path] = []
+    urls: dict[Path, str] = {}
+    missing: list[tuple[str, str]] = []
+    for number, text in enumerate(options.inputs):
+        if not is_url(text):
+            inputs.append(Path(text))
+            continue
+        if options.allow_urls is None:
+            raise UsageError(f"{text} is a URL: --allow-urls public lets it be fetched")
+        place = temporary / f"{number + 1}"
+        place.mkdir()
+        try:
+            file = fetch(text, place, local=options.allow_urls == "any")
+        except UsageError as error:
+            missing.append((text, str(error)))
+        else:
+            inputs.append(file)
+            urls[file] = text
+    return inputs, urls, missing
+
+
+def _print(result: "PredictResult", bundle: "Bundle") -> None:
+    if result.kept:
+        kept = counted(len(result.kept), "mask")
+        print(f"{kept} of this model and these settings there already (--fresh makes them anew).")
+    masks = counted(len(result.written), "mask")
+    print(f"{masks} in {result.out}; *.color.png shows the classes in colours.")
+    print(f"Ids: {bundle.labels.legend()}")
+    _print_warnings(result)
 
 
 def _print_warnings(result: "PredictResult") -> None:

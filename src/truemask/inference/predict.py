@@ -15,7 +15,7 @@ model with the same settings is left as it is, so that the same call goes on whe
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -160,6 +160,7 @@ def predict(
     fresh: bool = False,
     part: tuple[int, int] = (1, 1),
     every: int = 1,
+    urls: Mapping[Path, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     calling: Calling | None = None,
 ) -> PredictResult:
@@ -177,6 +178,7 @@ def predict(
         part: of how many calls, on how many machines, this one is which: (1, 3) predicts the first,
             the fourth, the seventh image and so on. All may write into one folder.
         every: of how many frames of a video one is predicted.
+        urls: of inputs that were fetched, from where.
         progress: called with the number of images done and the number of all.
         calling: what predicts the images; by default this process does, one after the other.
 
@@ -190,6 +192,8 @@ def predict(
         raise UsageError(f"--part {which}/{number} is none: the first of three is 1/3")
     targets = open_targets(inputs, out, bundle.labels, settings, every=every)
     targets = targets[which - 1 :: number]
+    if urls:
+        targets = [replace(target, url=urls.get(target.source, "")) for target in targets]
     key = model_key(bundle, settings)
     calling = calling or partial(_one_by_one, bundle, out=out, settings=settings, key=key)
     outcomes: dict[int, Outcome] = {}
@@ -206,7 +210,7 @@ def predict(
         for place, outcome in calling([targets[index] for index in todo]):
             index = todo[place]
             if isinstance(outcome, PredictedImage):
-                outcome = replace(outcome, file=str(targets[index].source))
+                outcome = replace(outcome, file=targets[index].given)
                 table.add(outcome)
             outcomes[index] = outcome
             if progress is not None:
@@ -220,7 +224,8 @@ def predict(
     for index in todo:
         outcome = outcomes[index]
         if isinstance(outcome, str):
-            failed.append((str(targets[index].source), outcome))
+            target = targets[index]
+            failed.append((target.given, outcome.replace(str(target.source), target.given)))
         else:
             written.append(outcome)
     return PredictResult(out=str(out), written=written, kept=list(kept.values()), failed=failed)
@@ -283,7 +288,7 @@ def find_done(target: Target, out: Path, settings: Settings, key: str) -> Predic
     if not all(file.is_file() for file in target.asked(settings)):
         return None
     mask = target.mask.relative_to(out).as_posix()
-    return PredictedImage.from_figures(str(target.source), mask, record.figures)
+    return PredictedImage.from_figures(target.given, mask, record.figures)
 
 
 def _one_by_one(
@@ -428,7 +433,7 @@ def _describe(
     if pixel_area is not None:
         areas = {name: count * pixel_area for name, count in counts.items()}
     return PredictedImage(
-        file=str(target.source),
+        file=target.given,
         mask=target.mask.relative_to(out).as_posix(),
         height=height,
         width=width,

@@ -36,6 +36,7 @@ class Target:
         raster: whether it is a TIFF that is read in pieces and whose mask is a TIFF, since it is
             georeferenced or too large.
         frame: which frame of a video it is.
+        url: where it was fetched; empty for a file.
     """
 
     source: Path
@@ -43,6 +44,12 @@ class Target:
     stem: Path
     raster: bool = False
     frame: int | None = None
+    url: str = ""
+
+    @property
+    def given(self) -> str:
+        """What the user called it."""
+        return self.url or str(self.source)
 
     @property
     def mask(self) -> Path:
