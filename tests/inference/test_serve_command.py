@@ -155,6 +155,7 @@ def test_a_file_of_another_model_is_refused(run, tmp_path):
         (["--port", "70000"], "--port is 70000"),
         (["--host", "host.invalid"], "cannot listen at host.invalid"),
         (["--threads", "-2"], "--threads is -2"),
+        (["--drain", "-1"], "drain is -1"),
     ],
 )
 def test_wrong_usage_ends_with_one_line(run, capsys, words, said):
@@ -235,3 +236,17 @@ def test_no_accepted_request_is_lost_when_the_server_stops_under_load(run, sent)
     assert [lost for client in clients for lost in client.lost] == []
     assert {status for client in clients for status in client.statuses} == {200}
     assert min(len(client.statuses) for client in clients) >= 1
+
+
+def test_while_it_drains_the_server_answers_and_says_so(run):
+    content = encoded(pixels())
+    with process(str(run.path), "--engine", "torch", "--drain", "2") as (started, said):
+        assert httpx.get(f"{said['address']}/health").json()["status"] == "ready"
+        started.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        health = httpx.get(f"{said['address']}/health")
+        assert (health.status_code, health.json()) == (503, {"status": "draining"})
+        answer = httpx.post(f"{said['address']}/predict", content=content)
+        assert answer.status_code == 200
+        assert answer.headers["connection"] == "close"
+        assert started.wait(30) == 0

@@ -57,6 +57,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--batch", type=int, default=8, metavar="N", help="images computed at once"
     )
+    command.add_argument(
+        "--drain",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="to go on serving after SIGTERM while /health says so (default: 0)",
+    )
     command.add_argument("--allow", action="append", default=[], metavar="CLASS", help=ALLOW)
 
 
@@ -76,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
         seconds=options.timeout,
         queue=options.queue,
         batch=options.batch,
+        drain=options.drain,
     )
     if options.file is not None and options.other is not None:
         raise UsageError("--file is of one run: leave RUN2 out")

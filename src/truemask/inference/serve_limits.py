@@ -40,6 +40,7 @@ class Limits:
         queue: images a model that are accepted and not yet answered.
         batch: images that are computed at once.
         connections: that are open at once.
+        drain: seconds that it goes on serving after it was told to stop, while `/health` says so.
     """
 
     bytes: int = 20_000_000
@@ -48,10 +49,13 @@ class Limits:
     queue: int = 64
     batch: int = 8
     connections: int = 500
+    drain: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.drain >= 0:
+            raise UsageError(f"drain is {self.drain}, but must not be negative")
         for name, value in vars(self).items():
-            if not value > 0:
+            if name != "drain" and not value > 0:
                 raise UsageError(f"{name} is {value}, but must be more than 0")
 
 
