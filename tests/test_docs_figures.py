@@ -17,7 +17,7 @@ from truemask.data.statistics import Statistics
 from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 from truemask.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal
-from truemask.training.setup import settle_loss
+from truemask.training.loss_setup import settle_loss
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "weighted_loss.md").read_text(encoding="utf-8")

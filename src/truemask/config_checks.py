@@ -8,8 +8,8 @@ from truemask.build import check_settings, locate, nearest
 from truemask.data.label_edits import LabelEdits
 from truemask.errors import UsageError
 from truemask.models.described import NETWORKS
+from truemask.training.loss_setup import is_weighting
 from truemask.training.settings import CheckSettings, DataSettings, TrainerSettings
-from truemask.training.setup import is_weighting
 from truemask.training.testing import DATASETS, LOSSES, SPLITS
 from truemask.training.trackers import check_trackers
 

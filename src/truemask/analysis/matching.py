@@ -11,8 +11,8 @@ from typing import Any
 
 from truemask.errors import UsageError
 from truemask.runs import Run
+from truemask.training.loss_setup import is_weighting
 from truemask.training.settings import DataSettings, TrainerSettings
-from truemask.training.setup import is_weighting
 
 _GROUPS = ("seed", "data", "model", "loss", "optimizer", "schedule", "trainer")
 

@@ -27,17 +27,12 @@ from truemask.training.interruption import Interruption
 from truemask.training.limits import Limits
 from truemask.training.loaders import training_loader, validation_loader
 from truemask.training.loop import Loop, Plan
+from truemask.training.loss_setup import make_loss
 from truemask.training.processes import Place
 from truemask.training.progress import ProgressBar
 from truemask.training.record import Record
 from truemask.training.settings import TrainerSettings
-from truemask.training.setup import (
-    Prepared,
-    make_loss,
-    make_model,
-    make_transforms,
-    network_class,
-)
+from truemask.training.setup import Prepared, make_model, make_transforms, network_class
 from truemask.training.state import State
 from truemask.training.step import OptimizerStep, parameter_groups
 from truemask.training.tuning import Tuning, tune

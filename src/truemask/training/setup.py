@@ -13,7 +13,6 @@ from torch import nn
 from truemask.build import build, check_settings, locate, nearest
 from truemask.checks.input_features import as_taken
 from truemask.checks.inputs import KEPT, Known, describe_images
-from truemask.class_weights import CLASS_WEIGHTS, class_weights, pos_weight
 from truemask.data.cache import FOLDER_BYTES, cached
 from truemask.data.statistics import Statistics, measure
 from truemask.data.transforms import RandomScaleCrop, Transform
@@ -21,10 +20,11 @@ from truemask.datasets.sample import Parts, Sample, SegmentationDataset
 from truemask.datasets.splitting import FEWEST
 from truemask.errors import UsageError, counted
 from truemask.images import RGB, ImageSpec
-from truemask.labels import IGNORE_INDEX, LabelMap
+from truemask.labels import LabelMap
 from truemask.models.described import NETWORKS, build_network
 from truemask.models.segmenter import Network, Segmenter
 from truemask.training.hardware import default_workers
+from truemask.training.loss_setup import settle_loss
 from truemask.training.opening import Opened, open_parts
 from truemask.training.settings import DataSettings, TrainerSettings
 
@@ -326,48 +326,6 @@ def settle_trainer(
     return replace(trainer, eval_interval=max(1, round(cost / budget)))
 
 
-def is_weighting(name: str, value: Any) -> bool:
-    """Whether a setting of a loss names a weighting, which the counts turn into numbers."""
-    return (name == "weight" and isinstance(value, str) and value in CLASS_WEIGHTS) or (
-        name == "pos_weight" and value == "balanced"
-    )
-
-
-def settle_loss(
-    loss: Mapping[str, Any], statistics: Statistics, *, labels: LabelMap, notes: list[str]
-) -> dict[str, Any]:
-    """The loss's configuration with numbers for named weightings, and the data's ignored id."""
-    counts = [int(count) for count in statistics.class_counts]
-
-    def settle(value: Any, name: str) -> Any:
-        if name == "weight" and isinstance(value, str):
-            if not is_weighting(name, value):
-                raise UsageError(f"loss weight {value!r} is none of {', '.join(CLASS_WEIGHTS)}")
-            weights = class_weights(counts, method=value)
-            notes.append(
-                f"Class weights ({value}): " + ", ".join(f"{w:.3g}" for w in weights) + "."
-            )
-            return [round(weight, 6) for weight in weights]
-        if is_weighting(name, value):
-            weight = round(pos_weight(counts), 6)
-            notes.append(f"The foreground weighs {weight:.4g} times the background.")
-            return weight
-        if isinstance(value, Mapping):
-            settled = {key: settle(item, key) for key, item in value.items()}
-            if "_target_" in value and labels.ignore_index != IGNORE_INDEX:
-                target = locate(str(value["_target_"]), key="loss")
-                if "ignore_index" in inspect.signature(target).parameters:
-                    settled.setdefault("ignore_index", labels.ignore_index)
-            return settled
-        if isinstance(value, list):
-            return [settle(item, "") for item in value]
-        return value
-
-    settled = settle(dict(loss), "")
-    assert isinstance(settled, dict)
-    return settled
-
-
 def _focus(data: DataSettings, labels: LabelMap) -> dict[int, float]:
     """Id -> share of the crops that `data.focus` lays on a class.
 
@@ -416,11 +374,3 @@ def make_model(prepared: Prepared) -> Segmenter:
 def _network(network: Mapping[str, Any]) -> nn.Module:
     allow = {str(network["_target_"]): network_class(network)}
     return build_network(network, allow=allow)
-
-
-def make_loss(config: Mapping[str, Any], *, allow: frozenset[str] | None = None) -> nn.Module:
-    """The loss of a settled configuration."""
-    loss = build(config, key="loss", allow=allow)
-    if not isinstance(loss, nn.Module):
-        raise UsageError(f"loss._target_ must make a torch.nn.Module, not {type(loss).__name__}")
-    return loss

@@ -23,9 +23,10 @@ from truemask.per_image import Evaluation, save_parts
 from truemask.results import PartResult
 from truemask.runs import CONFIG, UNFINISHED, Run, RunSample
 from truemask.training.hardware import uses_gpu
+from truemask.training.loss_setup import make_loss
 from truemask.training.opening import open_parts
 from truemask.training.settings import DataSettings, TrainerSettings
-from truemask.training.setup import make_loss, settings
+from truemask.training.setup import settings
 from truemask.untrusted import naming
 
 DATASETS = frozenset(
