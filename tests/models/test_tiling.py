@@ -79,12 +79,66 @@ def test_tiles_give_the_logits_of_the_whole_image(
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_the_default_overlap_is_enough_for_five_levels(settle: Settle) -> None:
-    image = picture(450, 600)
-    model = settle(segmenter(unet(widths=(4, 4, 4, 4, 4))), image[None])
+@pytest.mark.parametrize(
+    "network",
+    [
+        TextureCNN(),
+        unet(widths=(4, 4, 4, 4, 4)),
+        unet(widths=(4, 4, 4, 4), downscale=2),
+        unet(widths=(4, 4, 4, 4), upsampling="bilinear"),
+        unet(widths=(4, 4, 4, 4), attention=True, convolutions=3),
+        unet(widths=(4, 4, 4, 4), padding="valid", convolutions=1),
+    ],
+    ids=["texture", "five levels", "downscaled", "bilinear", "attention", "valid"],
+)
+def test_the_default_overlap_is_enough(network: nn.Module, settle: Settle) -> None:
+    image = picture(700, 900)
+    model = settle(segmenter(network), image[None])
     torch.testing.assert_close(
-        image_logits(model, image, tile=400), image_logits(model, image), rtol=1e-4, atol=1e-5
+        image_logits(model, image, tile=640), image_logits(model, image), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("network", "reach"),
+    [
+        (TextureCNN(), 8),  # four kernels of 5
+        (unet(widths=(4,)), 2),  # two of 3
+        # From the first of two pixels back: 1 by the last convolution of level 0; at level 1, of
+        # pixels of 2, from there 1 further; then the other pixel of a pool, and 1 at level 0.
+        (unet(widths=(4, 4), convolutions=1), 5),
+        (unet(widths=(4, 4), convolutions=1, downscale=2), 11),
+    ],
+)
+def test_how_far_a_network_sees(network: Any, reach: int) -> None:
+    assert network.reach == reach
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"widths": (3, 3, 3)},
+        {"widths": (3, 3, 3), "upsampling": "bilinear", "convolutions": 1},
+        {"widths": (3, 3), "attention": True, "downscale": 2},
+    ],
+)
+def test_what_lies_beyond_its_reach_changes_nothing(options: Any, settle: Settle) -> None:
+    """And something does change what lies just within, for some pixel."""
+    network: Any = unet(**options)
+    side = -(-(4 * network.reach + 8) // 8) * 8
+    images = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+    model: Any = settle(network, images)
+    furthest = 0
+    period = options.get("downscale", 1) << (len(options["widths"]) - 1)
+    with torch.inference_mode():
+        before = model(images)
+        for place in range(side // 2, side // 2 + period):
+            for value in (-9.0, 9.0):
+                changed = images.clone()
+                changed[..., place] += value
+                columns = (model(changed) != before).any(2).any(1)[0].nonzero()[:, 0]
+                furthest = max(furthest, int((columns - place).abs().max()))
+    assert furthest == network.reach
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -24,7 +24,7 @@ from truemask.images import ImageSpec
 from truemask.inference.places import Place
 from truemask.inference.tiff_tags import ORIENTATION, tiff_tags
 from truemask.labels import LabelMap
-from truemask.models.tiling import default_tile
+from truemask.models.tiling import LARGEST_SIDE
 
 BLOCK = 256
 """Side of the blocks in which masks are stored."""
@@ -172,7 +172,7 @@ class Raster:
 
     def cache_for(self, tile: int | None) -> int:
         """Bytes of a row of tiles as it is stored."""
-        rows = tile or default_tile(self.height, self.width)
+        rows = tile or LARGEST_SIDE
         high, wide = self.source.block_shapes[0]
         reached = (rows // high + 2) * high
         needed = reached * (self.width + wide) * self.source.count

@@ -5,9 +5,8 @@ from typing import Any
 
 from truemask.errors import UsageError
 from truemask.inference.lowered import Precision
-from truemask.models.tiling import OVERLAP
 
-SMALLEST_TILE = 2 * OVERLAP
+SMALLEST_TILE = 512
 
 FORMATS = ("geojson", "labelme", "coco")
 """Files that outlines of regions can be written to."""

@@ -140,6 +140,15 @@ class EncoderUNet(nn.Module):
             mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
         return tuple(mean), tuple(std)
 
+    @property
+    def reach(self) -> int:
+        """How far it looks to speak of: in theory further, and without end where it has attention.
+
+        Measured (docs/predict.md): with tiles that follow from this, a trained ResNet-34 gives the
+        class of the whole image to 999 pixels in 1,000 and more.
+        """
+        return 224
+
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B L H W"]:
         """Logits of normalised images.
 

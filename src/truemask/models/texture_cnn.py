@@ -62,6 +62,11 @@ class TextureCNN(nn.Module):
         logits: Tensor = self.head(features)
         return logits
 
+    @property
+    def reach(self) -> int:
+        """How far from a pixel what decides its logits may lie, in pixels."""
+        return sum(layer.kernel_size[0] // 2 for layer in (*self.convolutions, self.head))
+
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """The same size: every size is accepted."""
         return height, width

@@ -1,10 +1,10 @@
 """Logits of one image of any size: whole when it is small, else tile by tile.
 
 Tiles are exact, not merely smooth. They begin at multiples of the network's stride, because a
-tile that begins elsewhere sees other pooling windows; and of what they share, the outer three
-eighths are thrown away on either side, because there a tile's padding shows. What is left is
-blended. So a network that looks no further than that gives the logits of the whole image, and
-none gives a seam.
+tile that begins elsewhere sees other pooling windows; they overlap by more than twice as far as the
+network sees; and of what they share, seven sixteenths are thrown away on either side, because there
+a tile's padding shows. What is left is blended. So the logits are those of the whole image; and of
+a network that sees further than it says, or than tiles allow, none has a seam.
 
 The logits come in blocks, each as soon as no later tile can change it. Besides one tile, only
 what the tiles of the next row share with this one is kept: an image may be larger than the memory.
@@ -30,8 +30,11 @@ HUGE_SIDE = 8192
 _HUGE_TILE = 1024
 """For memory: the logits of 21 classes take 88 MB a tile, where those of 2048 would take 352."""
 
-OVERLAP = 256
-"""Pixels that neighbouring tiles share."""
+_REACH = 112
+"""How far networks see that do not say it, in pixels."""
+
+_SHARE = 2
+"""Of a tile's side, the overlap takes at most one part of so many."""
 
 Read = Callable[[Box], Shaped[Tensor, "C h w"]]
 """Gives the pixels of a box, of the dtype, channels and range that the model takes."""
@@ -46,7 +49,7 @@ def image_logits(
     image: Shaped[Tensor, "C H W"],
     *,
     tile: int | None = None,
-    overlap: int = OVERLAP,
+    overlap: int | None = None,
 ) -> Float[Tensor, "L H W"]:
     """Logits of one image, as evaluation and prediction both see them.
 
@@ -83,12 +86,12 @@ def logits_by_blocks(
     width: int,
     *,
     tile: int | None = None,
-    overlap: int = OVERLAP,
+    overlap: int | None = None,
     compute: Compute | None = None,
 ) -> Iterator[tuple[Box, Float[Tensor, "L h w"]]]:
     """Logits of one image, block by block.
 
-    To be used in inference mode. What is kept from row to row is some `overlap / 4` rows of logits.
+    To be used in inference mode. What is kept from row to row is some `overlap / 8` rows of logits.
 
     Args:
         model: in evaluation mode, on any device; tiles are moved there.
@@ -98,9 +101,9 @@ def logits_by_blocks(
         tile: largest side of a tile in pixels. By default an image of up to 2048x2048 pixels is
             one tile, and a larger one is cut into tiles of at most 2048x2048, or 1024x1024 from
             8192x8192 pixels on. A model that brings every image to a size of its own takes none.
-        overlap: pixels that neighbouring tiles share, at least. With the default, tiles change
-            nothing for networks that see up to 96 pixels far, as the U-Net of five levels with
-            two convolutions each.
+        overlap: pixels that neighbouring tiles share, at least. By default as many as make tiles
+            change nothing, by what the network says of how far it sees (`reach`), but at most half
+            of a tile.
         compute: what gives the logits of a tile; by default the model.
 
     Yields:
@@ -124,17 +127,18 @@ def logits_by_blocks(
         return
 
     stride = max(_strides(model))
+    needed = _overlap_for(model, stride) if overlap is None else round_up(overlap, stride)
     if tile is None:
-        tile = default_tile(height, width)
+        tile = default_tile(height, width, overlap=needed)
     size = tile // stride * stride
-    overlap = round_up(overlap, stride)
+    overlap = needed if overlap is not None else min(needed, size // _SHARE // stride * stride)
     if not 0 <= overlap < size:
         raise UsageError(
             f"tile ({size}) must be larger than overlap ({overlap}), and that not negative; "
             f"both count in multiples of the network's stride, {stride}"
         )
     rows, columns = (
-        tile_spans(length, size=size, overlap=overlap, margin=3 * overlap // 8, multiple=stride)
+        tile_spans(length, size=size, overlap=overlap, margin=7 * overlap // 16, multiple=stride)
         for length in (height, width)
     )
     above: Tensor | None = None
@@ -164,9 +168,17 @@ def logits_by_blocks(
         above = below
 
 
-def default_tile(height: int, width: int) -> int:
+def default_tile(height: int, width: int, *, overlap: int) -> int:
     """The largest side of a tile of an image that is cut, where nobody says another."""
-    return LARGEST_SIDE if height * width <= HUGE_SIDE**2 else _HUGE_TILE
+    if height * width <= HUGE_SIDE**2:
+        return LARGEST_SIDE
+    # With more of it shared, most of the work would be done twice and more.
+    return min(max(_HUGE_TILE, 3 * overlap), LARGEST_SIDE)
+
+
+def _overlap_for(model: Segmenter, stride: int) -> int:
+    reach = int(getattr(model.network, "reach", _REACH))
+    return round_up(-(-reach * 16 // 7), stride)
 
 
 def _strides(model: Segmenter) -> tuple[int, int]:

@@ -90,6 +90,8 @@ class UNet(nn.Module):
             raise UsageError(f"dropout is {dropout}; it must be from 0 to below 1")
 
         self.downscale = downscale
+        self.convolutions = convolutions
+        self.mixed = int(upsampling == "bilinear" or attention)
         self.margin = 0 if padding == "same" else 2 * convolutions
         """Pixels that the convolutions of one level take off a side length."""
 
@@ -148,6 +150,29 @@ class UNet(nn.Module):
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """The size of the output for an input of an accepted size."""
         return self._output_length(height), self._output_length(width)
+
+    @property
+    def reach(self) -> int:
+        """How far from a pixel what decides its logits may lie, in pixels."""
+        period = self.downscale << len(self.decoder)
+        return max(self._reach(position) for position in range(period, 2 * period))
+
+    def _reach(self, position: int) -> int:
+        """The same for a pixel of a row, followed back through the layers."""
+        low = high = position // self.downscale
+        skips = []
+        for _ in self.decoder:
+            low, high = low - self.convolutions, high + self.convolutions
+            skips.append((low, high))
+            # Bilinear upsampling, also that of gates, mixes with the neighbour; transposed
+            # convolutions do not.
+            low, high = (low - self.mixed) // 2, (high + self.mixed) // 2
+        low, high = low - self.convolutions, high + self.convolutions
+        for skip in reversed(skips):
+            low, high = min(2 * low, skip[0]), max(2 * high + 1, skip[1])
+            low, high = low - self.convolutions, high + self.convolutions
+        low, high = low * self.downscale, (high + 1) * self.downscale - 1
+        return max(position - low, high - position)
 
     def _input_length(self, length: int) -> int:
         length = divide_up(length, self.downscale)
