@@ -1,9 +1,10 @@
 """How well `predict` warns of images unlike a training: AUROC, shares warned of, and IoU.
 
-`python -m benchmarks.doubt RUN FOLDER` takes a run of CamVid (FOLDER holds camvid, crackforest and
-bsds500), predicts CamVid's validation images, other data sets, and the validation images changed in
-one thing each, by the command line; what it prints stands in the last columns of predictions.csv.
-The IoU is of the masks of CamVid's validation images, changed or not, against their truth.
+`python -m benchmarks.doubt RUN FOLDER [N]` takes a run of CamVid (FOLDER holds camvid, crackforest
+and bsds500), and predicts by the command line CamVid's validation images, other data sets, and the
+validation images changed in one thing each; with N only every N-th image. What it prints stands in
+the last columns of predictions.csv. The IoU is of the masks of CamVid's validation images, changed
+or not, against their truth.
 """
 
 import contextlib
@@ -77,7 +78,8 @@ SHAPES: dict[str, Change] = {
 
 def pictures(folder: Path, kind: str = "images") -> Iterator[Image.Image]:
     """The photographs or the masks of a folder, by name."""
-    for file in sorted((folder / kind).iterdir()):
+    every = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    for file in sorted((folder / kind).iterdir())[::every]:
         with Image.open(file) as image:
             yield image.convert("RGB") if kind == "images" else image.copy()
 
