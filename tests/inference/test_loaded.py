@@ -1,5 +1,6 @@
 """`truemask.load(RUN).predict(image)`: the masks of the command line, of any kind of image."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from truemask.bundle import load_bundle, save_bundle
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
 from truemask.inference.predict import predict
+from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 from truemask.models.unet import UNet
@@ -90,3 +92,61 @@ def test_what_is_no_image_of_this_model_is_one_line(folder):
         model.predict(np.zeros((8, 8, 3), dtype=np.uint8)).mask("cat")
     with pytest.raises(AttributeError):
         truemask.nothing  # noqa: B018
+
+
+def test_a_list_gives_a_list_and_none_changes_another(folder, photo):
+    model = truemask.load(folder, device="cpu")
+    other = np.random.default_rng(1).integers(0, 256, (21, 64, 3), dtype=np.uint8)
+    both = model.predict([photo, other], flips=True)
+    alone = [model.predict(image, flips=True) for image in (photo, other)]
+    assert all((a.ids == b.ids).all() for a, b in zip(both, alone, strict=True))
+    lazily = model.predict_each(iter([photo, other]), scales=(0.5, 1.0))
+    assert (next(lazily).ids == model.predict(photo, scales=(0.5, 1.0)).ids).all()
+
+
+def test_averages_are_those_of_the_command_line(folder, photo, tmp_path):
+    predict(load_bundle(folder), [photo], tmp_path, settings=Settings(flips=True, scales=(1, 1.5)))
+    expected = np.asarray(Image.open(tmp_path / "a.png"))
+    found = truemask.load(folder).predict(photo, flips=True, scales=(1, 1.5))
+    assert (found.ids == expected).all()
+
+
+def test_what_is_saved_is_what_the_command_line_writes(folder, photo, tmp_path):
+    settings = Settings(overlay=True, probabilities=True)
+    predict(load_bundle(folder), [photo], tmp_path, settings=settings)
+    found = truemask.load(folder).predict(photo, probabilities=True)
+    kinds = {
+        "ids": ".png",
+        "color": ".color.png",
+        "overlay": ".overlay.jpg",
+        "probabilities": ".npz",
+    }
+    for kind, ending in kinds.items():
+        own = tmp_path / f"own-{kind}{ending}"
+        found.save(own, kind=kind)
+        if kind == "probabilities":
+            with np.load(own) as mine, np.load(tmp_path / "a.npz") as theirs:
+                assert mine.files == theirs.files
+                assert all((mine[name] == theirs[name]).all() for name in mine.files)
+        else:
+            with Image.open(own) as mine, Image.open(tmp_path / f"a{ending}") as theirs:
+                assert (mine.mode, mine.tobytes()) == (theirs.mode, theirs.tobytes())
+                assert mine.getpalette() == theirs.getpalette()
+    with pytest.raises(UsageError, match=r"probabilities=True"):
+        truemask.load(folder).predict(photo).save(tmp_path / "b.npz", kind="probabilities")
+    with pytest.raises(UsageError, match="ends in no kind of image"):
+        found.save(tmp_path / "b.xyz", kind="overlay")
+    with pytest.raises(UsageError, match="kind is 'masks'"):
+        found.save(tmp_path / "b.png", kind="masks")
+    with pytest.raises(UsageError, match="cannot write"):
+        found.save(tmp_path / "nowhere" / "b.png")
+
+
+def test_a_result_is_plain_values_and_a_model_says_what_it_is(folder, photo):
+    model = truemask.load(folder)
+    said = json.loads(json.dumps(model.predict(photo).to_json()))
+    assert (said["height"], said["width"], said["warnings"]) == (37, 52, [])
+    assert sum(said["shares"].values()) == pytest.approx(1)
+    assert 0 <= said["entropy"] <= 1
+    assert "UNet for RGB images of any size, on cpu; 0 = road" in repr(model)
+    assert len(repr(model)) < 300
