@@ -13,9 +13,10 @@ from scipy import ndimage
 from truemask.analysis.audit_borders import best_translation, border_steps
 from truemask.analysis.audit_calibration import Calibration, Drawn, fit
 from truemask.analysis.audit_image import Evidence, assess
+from truemask.analysis.audit_mixed import SmallCopy, mixed_up
 from truemask.analysis.audit_page import disputed, write_page
 from truemask.analysis.audit_pictures import AuditPicture
-from truemask.analysis.audit_ranking import Scale, rank
+from truemask.analysis.audit_ranking import THRESHOLD, Scale, rank
 from truemask.analysis.audit_regions import regions, surprise
 from truemask.analysis.audit_result import audited, csv_text
 from truemask.data.marks import RegionMark, read_marks, read_runs
@@ -161,7 +162,7 @@ def test_void_is_in_no_region_and_regions_are_of_one_pair() -> None:
     mask, said = scene(8), scene(9)
     mask[10:30, 10:30] = 255
     valid = mask != 255
-    found, total = regions(mask, said, np.full(mask.shape, 5.0, np.float32), valid)
+    found, total = regions(mask, said, np.full(mask.shape, 6.0, np.float32), valid)
     assert total == pytest.approx(2 * (valid & (mask != said)).sum())
     for region in found:
         box = (
@@ -173,15 +174,16 @@ def test_void_is_in_no_region_and_regions_are_of_one_pair() -> None:
         assert region.evidence == pytest.approx(2 * region.pixels)
 
 
-def test_the_scale_of_a_normal_distribution_is_its_own() -> None:
-    values = np.random.default_rng(10).normal(3, 2, 20_000)
-    scale = Scale.of(values, least=0.1)
+def test_the_scale_of_a_lognormal_distribution_is_its_own() -> None:
+    values = np.exp(np.random.default_rng(10).normal(3, 2, 20_000))
+    scale = Scale.of(values, least=1e-9)
     assert scale.median == pytest.approx(3, abs=0.1)
     assert scale.deviation == pytest.approx(2, rel=0.03)
+    assert scale.score(float(np.exp(7))) == pytest.approx(2, abs=0.1)
     # A fifth of the values being absurd moves it little.
-    assert Scale.of(np.where(np.arange(20_000) % 5, values, 1e6), least=0.1).deviation < 4
+    assert Scale.of(np.where(np.arange(20_000) % 5, values, 1e9), least=1e-9).deviation < 4
     # Where nothing varies, what is tiny stays unsuspicious.
-    assert Scale.of([0.0] * 9, least=0.1).score(0.2) == pytest.approx(2)
+    assert Scale.of([0.0] * 9, least=0.1).score(0.05) == pytest.approx(np.log(1.5) / 0.5)
     assert Scale.of([], least=0.1).score(0.0) == 0
 
 
@@ -221,10 +223,44 @@ def test_injected_errors_come_first_among_images_of_mixed_sizes(sound, kind: str
         masks[index] = ERRORS[kind](masks[index])
     ranked = rank(audit_of(masks, said))
     assert {one.evidence.name for one in ranked[:3]} == {"003", "017", "031"}
-    assert ranked[2].score > 3.5
+    assert ranked[2].score > THRESHOLD
     if kind == "moved":
         assert [one.kind for one in ranked[:3]] == ["moved"] * 3
         assert {one.evidence.translation.right for one in ranked[:3]} == {-2}
+
+
+def test_two_images_whose_masks_were_swapped_are_told_as_such(sound) -> None:
+    masks, said = list(sound[0]), sound[1]
+    masks[6], masks[9] = masks[9], masks[6]
+    ranked = rank(audit_of(masks, said))
+    first = {one.evidence.name: one for one in ranked[:2]}
+    assert {name: one.kind for name, one in first.items()} == {"006": "mask", "009": "mask"}
+    likes = {name: one.like.name for name, one in first.items() if one.like is not None}
+    assert likes == {"006": "009", "009": "006"}
+    result = audited(
+        ranked,
+        labels=LABELS, run="run", out="out", folds=None, threshold=THRESHOLD, calibrations={},
+        notes=(),
+        void=(),
+    )  # fmt: skip
+    assert "the masks may be mixed up" in result.images[0].reason
+    assert result.images[0].regions[0].kind == "mask"
+
+
+def test_what_a_model_cannot_see_is_no_mixed_up_mask() -> None:
+    random = np.random.default_rng(0)
+    labels = [random.integers(0, 4, (64, 64)).astype(np.uint8) for _ in range(9)]
+    labels = [np.kron(one[::8, ::8], np.ones((8, 8), np.uint8)) for one in labels]
+    valid = np.ones((64, 64), dtype=bool)
+    copies = [SmallCopy.of(one, one, valid) for one in labels]
+    # Of the first the model sees nothing; what it says of the second happens to fit it in part.
+    half = np.where(np.arange(64)[:, None] < 40, labels[0], labels[1])
+    copies[0] = SmallCopy.of(labels[0], 3 - labels[0], valid)
+    copies[1] = SmallCopy.of(labels[1], half, valid)
+    names = [str(i) for i in range(9)]
+    assert mixed_up(copies, names, [0, 1]) == {}
+    copies[1] = SmallCopy.of(labels[1], labels[0], valid)
+    assert mixed_up(copies, names, [0])[0].name == "1"
 
 
 def test_permuting_the_classes_changes_no_score(sound) -> None:
@@ -277,7 +313,8 @@ def test_the_file_comes_back_as_what_was_flagged(sound, tmp_path: Path) -> None:
     masks[3], masks[17] = swapped(masks[3]), ERRORS["other mask"](masks[17])
     result = audited(
         rank(audit_of(masks, said)),
-        labels=LABELS, run="run", out="out", folds=None, threshold=3.5, calibrations={}, notes=(),
+        labels=LABELS, run="run", out="out", folds=None, threshold=THRESHOLD, calibrations={},
+        notes=(),
         void=(),
     )  # fmt: skip
     file = tmp_path / "audit.csv"
@@ -319,7 +356,7 @@ def test_the_page_shows_what_comes_first_and_says_what_it_leaves_to_the_list(
     hostile = LabelMap(names=("<b>sky", "road", "car", "tree"), values=LABELS.values)
     result = audited(
         rank(audit_of(masks, said)),
-        labels=hostile, run="run", out="a b", folds=None, threshold=3.5, calibrations={},
+        labels=hostile, run="run", out="a b", folds=None, threshold=THRESHOLD, calibrations={},
         notes=("What a reader must know.",), void=(),
     )  # fmt: skip
     taken = {
@@ -345,7 +382,8 @@ def test_only_flagged_regions_are_orange_and_void_is_not_grey(sound) -> None:
     masks[3][:8, :8] = 255
     result = audited(
         rank(audit_of(masks, said)),
-        labels=LABELS, run="run", out="out", folds=None, threshold=3.5, calibrations={}, notes=(),
+        labels=LABELS, run="run", out="out", folds=None, threshold=THRESHOLD, calibrations={},
+        notes=(),
         void=(),
     )  # fmt: skip
     image = next(image for image in result.images if image.name == "003")

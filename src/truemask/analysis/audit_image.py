@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from truemask.analysis.audit_borders import Step, Translation, best_translation, border_steps
 from truemask.analysis.audit_calibration import Calibration, class_logits
+from truemask.analysis.audit_mixed import SmallCopy
 from truemask.analysis.audit_regions import CERTAIN, Region, regions, surprise
 from truemask.data.marks import encode_runs
 from truemask.labels import LabelMap
@@ -70,6 +71,7 @@ class Evidence:
         translation: the one that agrees best, in pixels of the mask.
         steps: of the border of each class, in pixels of the mask.
         regions: that with most evidence first.
+        copy: label and prediction in small.
     """
 
     part: str
@@ -83,6 +85,7 @@ class Evidence:
     translation: Translation
     steps: tuple[Step, ...]
     regions: tuple[FoundRegion, ...]
+    copy: SmallCopy
 
 
 def assess(
@@ -145,6 +148,7 @@ def assess(
         ),
         steps=tuple(Step(one.label, one.pixels * step, one.gain, one.border) for one in steps),
         regions=tuple(_told(region, labelled, cell, height, width) for region in found),
+        copy=SmallCopy.of(ids, prediction, valid),
     )
 
 

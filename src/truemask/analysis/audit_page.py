@@ -81,9 +81,10 @@ def write_page(
 
 
 _SCORES = (
-    "Every image by its rank. A score is how far its strongest evidence lies above the median of "
-    "all images, in robust standard deviations; from {threshold:g} on an image is flagged. A curve "
-    "that falls steeply at first and is flat then means that what comes first stands out."
+    "Every image by its rank. A score is how far the evidence against the label lies above the "
+    "median of all images, in robust standard deviations of its logarithm; from {threshold:g} on "
+    "an image is flagged. A curve that falls steeply at first and is flat then means that what "
+    "comes first stands out."
 )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
-CERTAIN = 3.0
-"""Nats of surprise that are no evidence yet: a label twenty times less likely than expected.
+CERTAIN = 4.0
+"""Nats of surprise that are no evidence yet: a label fifty times less likely than expected.
 
 Models and people differ by a pixel or two along every border, and there a model is not sure.
 """
@@ -19,7 +19,7 @@ SMALLEST = 0.0005
 MOST = 20
 """Regions of an image that are kept, those with most evidence."""
 
-_CAP = 6.0
+_CAP = 12.0
 """Of the surprise of one pixel, so that a few that are held impossible do not outweigh a region."""
 
 

@@ -68,12 +68,13 @@ class AuditedImage:
         rank: 1 for the one whose label is most likely wrong.
         part: of the data.
         name: of the sample.
-        score: the largest of `scores`.
+        score: the sum of those of `scores` that are above 0.
         flagged: whether the score reaches the threshold.
         kind: what it looks like most.
         reason: that in a sentence.
         scores: for each kind how unusual its evidence is among all images of the audit: 0 is the
-            median, 1 a robust standard deviation above it.
+            median, 1 a robust standard deviation of the logarithm above it, for `moved` and
+            `border` five of them.
         disagreement: share of the labelled pixels to which the model gives another class.
         height: of the mask.
         width: of the mask.
@@ -210,7 +211,7 @@ def _image(one: Ranked, place: int, labels: LabelMap, threshold: float) -> Audit
         for region, score in one.regions
         if score >= LISTED
     ]
-    if one.kind in ("mask", "moved") and one.scores[one.kind] >= threshold:
+    if one.kind in ("mask", "moved") and flagged:
         regions.insert(0, _whole(one))
     return AuditedImage(
         rank=place,
@@ -249,7 +250,7 @@ def _whole(one: Ranked) -> AuditedRegion:
     """All of a mask that lies off or belongs to another image: no region of it is right."""
     evidence = one.evidence
     return AuditedRegion(
-        score=one.scores[one.kind],
+        score=one.score,
         flagged=True,
         kind=one.kind,
         label="",
@@ -280,6 +281,11 @@ def _reason(one: Ranked, labels: LabelMap) -> str:
         return (
             f"The border of {labels.names[step.label]} would fit better {abs(step.pixels)} pixels "
             f"{way}."
+        )
+    if one.like is not None:
+        return (
+            f"Of the label's classes {one.like.other:.0%} is what the model sees in "
+            f"{one.like.name}, and {one.like.own:.0%} in this image: the masks may be mixed up."
         )
     if one.kind == "mask":
         return (

@@ -30,7 +30,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threshold",
         type=float,
-        default=3.5,
+        default=2.5,
         metavar="SCORE",
         help="from which score on images and regions are flagged (default: %(default)s)",
     )
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     if options.folds is not None and options.folds < 2:
         raise UsageError(f"--folds is {options.folds}: give 2 or more")
     if not options.threshold > 0:
-        raise UsageError(f"--threshold is {options.threshold:g}: give a score above 0, such as 3.5")
+        raise UsageError(f"--threshold is {options.threshold:g}: give a score above 0, such as 2.5")
     run = Run.open(options.path)
     config, other_data = evaluation_config(run, options.words, command="audit")
     if options.folds is not None and options.words:
