@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from truemask.analysis.comparison import Metric, Part
 from truemask.analysis.differences import Doubt, doubt, mean_doubt
 from truemask.analysis.quantities import part_evaluation
+from truemask.errors import counted
 from truemask.metrics.confusion import Margins, headline, iou, margins
 from truemask.per_image import Evaluation
 from truemask.runs import Run
@@ -228,8 +229,9 @@ def _notes(judged: JudgedImages, part: Part) -> list[str]:
         )
     if judged.other_truth:
         notes.append(
-            f"{judged.other_truth} {part} images have the same names but other true pixels in some "
-            "runs, as where masks are resized (data.evaluation_size), relabelled or changed: what "
+            f"{counted(judged.other_truth, f'{part} image')} of the same name "
+            f"{'has' if judged.other_truth == 1 else 'have'} other true pixels in some runs, as "
+            "where masks are resized (data.evaluation_size), relabelled or changed: what "
             "differs between the scores may lie in that."
         )
     return notes

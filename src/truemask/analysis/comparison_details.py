@@ -85,7 +85,7 @@ def image_text(comparison: Comparison) -> str:
 def image_chart(comparison: Comparison) -> Chart | None:
     """Each image's score with the best against that with the second, and their differences."""
     images = comparison.images
-    if images is None or len(images.scores) < 2 or not images.names:
+    if images is None or len(images.scores) < 2 or len(images.names) < 2:
         return None
     best, second = images.scores[:2]
     ends = [min(min(best), min(second)), max(max(best), max(second))]
