@@ -1,6 +1,7 @@
 """The command line: the grammar of all commands, and how each ends."""
 
 import argparse
+import os
 import re
 import sys
 import traceback
@@ -101,6 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except UsageError as error:
         return _fail(error, options.debug, code=2)
+    except BrokenPipeError:
+        # Whoever reads the output, such as `head`, has enough; at exit Python would say it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 1

@@ -210,8 +210,9 @@ def _print(result: "PredictResult", bundle: "Bundle") -> None:
     if result.kept:
         kept = counted(len(result.kept), "mask")
         print(f"{kept} of this model and these settings there already (--fresh makes them anew).")
-    masks = counted(len(result.written), "mask")
-    print(f"{masks} in {result.out}; *.color.png shows the classes in colours.")
+    colors = any(image.mask.endswith(".png") for image in result.written)
+    where = "; *.color.png shows the classes in colours" if colors else ""
+    print(f"{counted(len(result.written), 'mask')} in {result.out}{where}.")
     print(f"Ids: {bundle.labels.legend()}")
     _print_warnings(result)
 
