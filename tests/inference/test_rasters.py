@@ -293,6 +293,30 @@ def test_a_full_disk_ends_it_and_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_raster_that_breaks_leaves_its_earlier_prediction(bundle: Bundle, tmp_path: Path) -> None:
+    source = save(tmp_path / "a.tif", scene(3, 300, 300))
+    settings = Settings(overlay=True, polygons=("geojson",))
+    predict(bundle, [source], tmp_path / "out", settings=settings)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    source.write_bytes(source.read_bytes()[:60_000])
+    result = predict(bundle, [source], tmp_path / "out", settings=settings)
+    assert len(result.failed) == 1
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_progress_is_told_within_a_raster(bundle: Bundle, tmp_path: Path) -> None:
+    source = save(tmp_path / "a.tif", scene(3, 900, 700))
+    seen: list[float] = []
+    settings = Settings(tile=512)
+    predict(
+        bundle, [source], tmp_path / "out", settings=settings,
+        progress=lambda done, total: seen.append(done / total),
+    )  # fmt: skip
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, 1)
+    assert len(seen) > 4
+
+
 def test_done_rasters_are_kept(bundle: Bundle, tmp_path: Path) -> None:
     source = save(tmp_path / "a.tif", scene(3, 300, 300))
     first = predict(bundle, [source], tmp_path / "out")

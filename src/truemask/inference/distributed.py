@@ -36,7 +36,7 @@ def predict_on_ray(
     part: tuple[int, int] = (1, 1),
     every: int = 1,
     allow: Mapping[str, type[nn.Module]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float, int], None] | None = None,
     console: Console | None = None,
 ) -> PredictResult:
     """Predict as `inference.predict.predict` does, on a cluster.

@@ -161,7 +161,7 @@ def predict(
     part: tuple[int, int] = (1, 1),
     every: int = 1,
     urls: Mapping[Path, str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float, int], None] | None = None,
     calling: Calling | None = None,
 ) -> PredictResult:
     """Predict files, folders and globs, and write what the module's description lists.
@@ -179,7 +179,7 @@ def predict(
             the fourth, the seventh image and so on. All may write into one folder.
         every: of how many frames of a video one is predicted.
         urls: of inputs that were fetched, from where.
-        progress: called with the number of images done and the number of all.
+        progress: called with the number of images done, a raster in parts, and that of all.
         calling: what predicts the images; by default this process does, one after the other.
 
     Raises:
@@ -195,9 +195,15 @@ def predict(
     if urls:
         targets = [replace(target, url=urls.get(target.source, "")) for target in targets]
     key = model_key(bundle, settings)
-    calling = calling or partial(_one_by_one, bundle, out=out, settings=settings, key=key)
     outcomes: dict[int, Outcome] = {}
     kept: dict[int, PredictedImage] = {}
+
+    def tick(share: float) -> None:
+        if progress is not None and share < 1:
+            progress(len(kept) + len(outcomes) + share, len(targets))
+
+    alone = partial(_one_by_one, bundle, out=out, settings=settings, key=key, tick=tick)
+    calling = calling or alone
     for index, target in enumerate(targets):
         found = None if fresh else find_done(target, out, settings, key)
         if found is not None:
@@ -292,15 +298,27 @@ def find_done(target: Target, out: Path, settings: Settings, key: str) -> Predic
 
 
 def _one_by_one(
-    bundle: Bundle, targets: Sequence[Target], *, out: Path, settings: Settings, key: str
+    bundle: Bundle,
+    targets: Sequence[Target],
+    *,
+    out: Path,
+    settings: Settings,
+    key: str,
+    tick: Callable[[float], None],
 ) -> Iterator[tuple[int, Outcome]]:
     bundle = with_precision(bundle, settings.precision)
     for index, target in enumerate(targets):
-        yield index, predict_file(bundle, target, out, settings=settings, key=key)
+        yield index, predict_file(bundle, target, out, settings=settings, key=key, tick=tick)
 
 
 def predict_file(
-    bundle: Bundle, target: Target, out: Path, *, settings: Settings, key: str
+    bundle: Bundle,
+    target: Target,
+    out: Path,
+    *,
+    settings: Settings,
+    key: str,
+    tick: Callable[[float], None] | None = None,
 ) -> Outcome:
     """Predict one image and write its files.
 
@@ -310,6 +328,7 @@ def predict_file(
         out: the folder of the masks.
         settings: what is asked for.
         key: what `records.model_key` gives, which the mask keeps.
+        tick: called with the share of a raster that is done.
 
     Returns:
         What was written, or why the image cannot be used.
@@ -324,7 +343,7 @@ def predict_file(
         except OSError as error:
             return f"cannot read {target.source}: {error.strerror}"
         if target.raster:
-            return _predict_raster(bundle, target, settings, own, describe)
+            return _predict_raster(bundle, target, settings, own, describe, tick)
         try:
             image = _read(target, bundle.model.images)
             prediction, tally = _predict_image(bundle, image, settings, settings.tile)
@@ -360,10 +379,14 @@ def _predict_raster(
     settings: Settings,
     key: str,
     describe: Callable[[Tally, int, int, float | None, Doubt | None], PredictedImage],
+    tick: Callable[[float], None] | None,
 ) -> Outcome:
-    _clear_way(target)
+    make_folder(target.stem.parent)
+    clear = partial(_clear_way, target)
     try:
-        found = predict_raster(bundle, target, settings, key=key, describe=describe)
+        found = predict_raster(
+            bundle, target, settings, key=key, describe=describe, clear=clear, tick=tick
+        )
     except UnusableRaster as error:
         return str(error)
     if (overview := found.overview) is not None:

@@ -5,6 +5,7 @@ OUT/<name>.overlay.jpg         the image with the mask over it, at most 4096 pix
 OUT/<name>.probabilities.tif   a channel for each class; 255 stands for a probability of 1
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,14 @@ OVERVIEW_SIDE = 4096
 
 
 def predict_raster(
-    bundle: Bundle, target: Target, settings: Settings, *, key: str, describe: Any
+    bundle: Bundle,
+    target: Target,
+    settings: Settings,
+    *,
+    key: str,
+    describe: Any,
+    clear: Callable[[], None],
+    tick: Callable[[float], None] | None = None,
 ) -> "PredictedRaster":
     """Predict a raster and write its mask.
 
@@ -44,7 +52,9 @@ def predict_raster(
         target: the raster.
         settings: what is asked for.
         key: what the mask is to say of how it was made.
-        describe: makes the `PredictedImage` of a tally, height, width and area of a pixel.
+        describe: makes the `PredictedImage` of a tally, height, width, area of a pixel and doubt.
+        clear: called when all is written, before it replaces what is there.
+        tick: called with the share of the raster that is done.
 
     Returns:
         What was written, and what is needed for the files beside it.
@@ -115,6 +125,8 @@ def predict_raster(
                     overview.put(box, to_rgb(part, model.images), ids)
                 if thinning is not None:
                     thinning.add(part, top=box.top, left=box.left)
+            if tick is not None:
+                tick((box.top * width + (box.left + box.width) * box.height) / (height * width))
             if box.left + box.width == width:
                 for writer in (mask, shares):
                     if writer is not None:
@@ -126,6 +138,7 @@ def predict_raster(
         image: PredictedImage = describe(tally, height, width, raster.pixel_area(), doubt)
         record = target.record(key, image.figures(), settings)
         mask.describe(software=SOFTWARE, text=record.text())
+        clear()
         # What is open is closed in the reverse order: the files are whole before they get names.
         return PredictedRaster(image=image, overview=overview, place=raster.place())
 
