@@ -2,9 +2,9 @@
 
     python -m benchmarks.serving RUN IMAGES [--clients 64] [--seconds 120] [--size 256x256]
 
-The loop is a process of its own that runs the same file with ONNX Runtime's default settings on
-images that lie decoded in memory: no decoding, no encoding, no HTTP, the machine to itself. It runs
-before and after the server, whose figure is held against the faster of both. The clients are
+The loop is a process of its own that runs the same file in several ways (`LOOPS`), on images that
+lie decoded in memory: no decoding, no encoding, no HTTP, the machine to itself. It runs
+before and after the server, whose figure is held against the best of all. The clients are
 one process that sends JPEG files over connections that stay open and throws away the answers; what
 they and the server take of the processors is measured, since the loop had all of it.
 """
@@ -30,18 +30,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from truemask.inference.engine import available_cores
+LOOPS = ((1, True), (1, False), (8, False))
+"""Of the bare loop: images at once, and whether threads that wait spin, as is the default."""
 
 
-def bare_loop(file: Path, images: list[bytes], *, seconds: float, batch: int) -> dict[str, float]:
+def bare_loop(
+    file: Path, images: list[bytes], *, seconds: float, batch: int, spinning: bool
+) -> dict[str, float]:
     """Images a second of ONNX Runtime alone."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     arrays = [np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in images]
-    count, at, started = 0, 0, 0.0
+    count, at, started, spent = 0, 0, 0.0, 0.0
     end = float("inf")
     warm = 2
     while time.perf_counter() < end:
@@ -51,11 +56,14 @@ def bare_loop(file: Path, images: list[bytes], *, seconds: float, batch: int) ->
         if warm:
             warm -= 1
             if not warm:
-                started = time.perf_counter()
+                started, spent = time.perf_counter(), time.process_time()
                 end = started + seconds
         else:
             count += batch
-    return {"images_per_second": count / (time.perf_counter() - started)}
+    return {
+        "images_per_second": count / (time.perf_counter() - started),
+        "cpu_ms": 1e3 * (time.process_time() - spent) / count,
+    }
 
 
 async def _client(
@@ -173,15 +181,22 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--bare-seconds", type=float, default=20)
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--size", help="such as 256x256; default: the images' own")
     parser.add_argument("--part", choices=("bare", "clients"), help=argparse.SUPPRESS)
     parser.add_argument("--to", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--spinning", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     images = read_images(options.images, options.size)
     if options.part == "bare":
-        batch = options.batches[0]
-        print(json.dumps(bare_loop(options.run, images, seconds=options.seconds, batch=batch)))
+        alone = bare_loop(
+            options.run,
+            images,
+            seconds=options.seconds,
+            batch=options.batch,
+            spinning=options.spinning,
+        )
+        print(json.dumps(alone))
         return
     if options.part == "clients":
         measured = _clients(options.to, images, clients=options.clients, seconds=options.seconds)
@@ -196,51 +211,67 @@ def main() -> None:
             (options.run / "exports").glob("serve-*.onnx"), key=lambda path: path.stat().st_mtime
         )
 
-        def bare() -> dict[int, float]:
-            return {
-                batch: _part(
-                    [str(file), str(options.images), "--part", "bare", *size,
-                     "--seconds", str(options.bare_seconds), "--batches", str(batch)]
-                )["images_per_second"]
-                for batch in options.batches
-            }  # fmt: skip
+        rates: list[float] = []
+        costs: list[float] = []
 
-        before = bare()
-        # The server's first batches of each size allocate memory.
-        words = [str(options.run), str(options.images), "--part", "clients", "--to", address, *size]
-        _part([*words, "--seconds", "5", "--clients", str(options.clients)])
-        cpu = _metric(address, "process_cpu_seconds_total")
-        batches = [_metric(address, f"truemask_batch_images_{what}") for what in ("sum", "count")]
-        load = _part([*words, "--seconds", str(options.seconds), "--clients", str(options.clients)])
-        cpu = _metric(address, "process_cpu_seconds_total") - cpu
-        now = [_metric(address, f"truemask_batch_images_{what}") for what in ("sum", "count")]
+        def bare() -> None:
+            for batch, spinning in LOOPS:
+                words = [str(file), str(options.images), "--part", "bare", *size]
+                more = ["--seconds", str(options.bare_seconds), "--batch", str(batch)]
+                alone = _part([*words, *more, *(["--spinning"] if spinning else [])])
+                rates.append(alone["images_per_second"])
+                costs.append(alone["cpu_ms"])
+                print(
+                    f"bare loop, batch {batch}, threads {'spin' if spinning else 'sleep'}: "
+                    f"{rates[-1]:.2f} images/s, {costs[-1]:.1f} ms of a core each",
+                    flush=True,
+                )
+
+        def load(seconds: float) -> dict[str, Any]:
+            words = [str(options.run), str(options.images), "--part", "clients", *size]
+            more = ["--to", address, "--clients", str(options.clients), "--seconds", str(seconds)]
+            return _part([*words, *more])
+
+        cores = len(os.sched_getaffinity(0))
+        print(f"{engine}, {len(images)} JPEG images {options.size or ''}, {cores} cores")
+        bare()
+        load(5)  # the first batches of each size allocate memory
+        names = ("process_cpu_seconds_total", "truemask_batch_images_sum",
+                 "truemask_batch_images_count")  # fmt: skip
+        before = [_metric(address, name) for name in names]
+        found = load(options.seconds)
+        cpu, computed, batches = (
+            _metric(address, name) - was for name, was in zip(names, before, strict=True)
+        )
         memory = _metric(address, "process_resident_memory_bytes")
-        after = bare()
+        _say(found, cpu=cpu, clients=options.clients, a_batch=computed / max(1, batches))
+        bare()
         process.terminate()
         code = process.wait()
-    best = max(max(before.values()), max(after.values()))
-    cores = available_cores()
-    print(f"{engine}, {len(images)} JPEG images {options.size or ''}, {cores} cores")
-    for batch in options.batches:
-        print(
-            f"bare loop, batch {batch}: {before[batch]:.2f} images/s before, "
-            f"{after[batch]:.2f} after"
-        )
+    rate = found["images_per_second"] / max(rates)
+    cost = 1e3 * cpu / computed
+    both = cost + 1e3 * found["cpu_seconds"] / computed
+    least = min(costs)
     print(
-        f"served to {options.clients} clients for {load['seconds']:.0f} s: "
-        f"{load['images_per_second']:.2f} images/s, {load['images_per_second'] / best:.1%} of the "
-        f"best bare loop; {(now[0] - batches[0]) / max(1, now[1] - batches[1]):.1f} images a batch"
+        f"rate: {rate:.1%} of the best bare loop's\n"
+        f"time of a core an image: {cost:.1f} ms, with the clients {both:.1f}; the cheapest bare "
+        f"loop's {least:.1f} are {least / cost:.1%} and {least / both:.1%} of it"
     )
-    print(f"answers by status: {load['statuses']}; without an answer: {load['lost'] or 'none'}")
+    print(f"the server's memory {memory / 1e6:.0f} MB, its exit code {code}")
+
+
+def _say(found: dict[str, Any], *, cpu: float, clients: int, a_batch: float) -> None:
+    cores = len(os.sched_getaffinity(0))
+    total = cores * found["seconds"]
     print(
-        f"seconds to an answer: median {load['median_seconds']:.2f}, 99 of 100 "
-        f"{load['p99_seconds']:.2f}, longest {load['longest_seconds']:.2f}"
-    )
-    total = cores * load["seconds"]
-    print(
+        f"served to {clients} clients for {found['seconds']:.0f} s: "
+        f"{found['images_per_second']:.2f} images/s, {a_batch:.1f} images a batch\n"
+        f"answers by status: {found['statuses']}; without an answer: {found['lost'] or 'none'}\n"
+        f"seconds to an answer: median {found['median_seconds']:.2f}, 99 of 100 "
+        f"{found['p99_seconds']:.2f}, longest {found['longest_seconds']:.2f}\n"
         f"of the {cores} cores the server took {cpu / total:.1%}, the clients "
-        f"{load['cpu_seconds'] / total:.1%}; server's memory {memory / 1e6:.0f} MB; "
-        f"its exit code {code}"
+        f"{found['cpu_seconds'] / total:.1%}",
+        flush=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import zlib
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +21,8 @@ Format = Literal["json", "mask", "color", "overlay"]
 MEDIA = {"json": "application/json", "mask": "image/png", "color": "image/png",
          "overlay": "image/jpeg"}  # fmt: skip
 
-_FAST = 1
-"""Of PNG's compression: half the time of the default, and a tenth more bytes of a mask."""
+_FAST = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+"""Of PNG: half the time of the default, and a quarter more bytes of a mask."""
 
 
 def answer_json(
@@ -68,14 +69,14 @@ def describe_classes(labels: LabelMap) -> list[dict[str, Any]]:
 
 def mask_png(ids: UInt8[np.ndarray, "H W"]) -> bytes:
     """Class ids as an 8-bit grey PNG."""
-    return _encoded(Image.fromarray(ids), "PNG", compress_level=_FAST)
+    return _encoded(Image.fromarray(ids), "PNG", **_FAST)
 
 
 def color_png(ids: UInt8[np.ndarray, "H W"], labels: LabelMap) -> bytes:
     """The classes in their colours, as a PNG with a palette: its indices are the ids."""
     picture = Image.fromarray(ids)
     picture.putpalette(labels.palette.tobytes())
-    return _encoded(picture, "PNG", compress_level=_FAST)
+    return _encoded(picture, "PNG", **_FAST)
 
 
 def overlay_jpeg(
