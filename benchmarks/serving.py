@@ -3,10 +3,13 @@
     python -m benchmarks.serving RUN IMAGES [--clients 64] [--seconds 120] [--size 256x256]
 
 The loop is a process of its own that runs the same file in several ways (`LOOPS`), on images that
-lie decoded in memory: no decoding, no encoding, no HTTP, the machine to itself. It runs
-before and after the server, whose figure is held against the best of all. The clients are
-one process that sends JPEG files over connections that stay open and throws away the answers; what
-they and the server take of the processors is measured, since the loop had all of it.
+lie decoded in memory: no decoding, no encoding, no HTTP. It runs before and after the server, whose
+rate is held against the best of all. The clients are one process that sends JPEG files over
+connections that stay open; what they and the server take of the processors is measured.
+
+Where other programs keep the cores busy, rates say little: the scheduler gives more to what has
+more threads. With `--beside SECONDS` loop and server also run at once, and the time of a core that
+an image costs each is compared: on cores that are never idle, the rate is its inverse.
 """
 
 import argparse
@@ -23,6 +26,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,6 +185,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--bare-seconds", type=float, default=20)
+    parser.add_argument(
+        "--beside", type=float, default=0, metavar="SECONDS", help="both at once, on busy cores"
+    )
     parser.add_argument("--size", help="such as 256x256; default: the images' own")
     parser.add_argument("--part", choices=("bare", "clients"), help=argparse.SUPPRESS)
     parser.add_argument("--to", default="", help=argparse.SUPPRESS)
@@ -227,9 +234,9 @@ def main() -> None:
                     flush=True,
                 )
 
-        def load(seconds: float) -> dict[str, Any]:
+        def load(seconds: float, clients: int = options.clients) -> dict[str, Any]:
             words = [str(options.run), str(options.images), "--part", "clients", *size]
-            more = ["--to", address, "--clients", str(options.clients), "--seconds", str(seconds)]
+            more = ["--to", address, "--clients", str(clients), "--seconds", str(seconds)]
             return _part([*words, *more])
 
         cores = len(os.sched_getaffinity(0))
@@ -246,17 +253,28 @@ def main() -> None:
         memory = _metric(address, "process_resident_memory_bytes")
         _say(found, cpu=cpu, clients=options.clients, a_batch=computed / max(1, batches))
         bare()
+        beside: dict[str, float] = {}
+        if options.beside:
+            words = [str(file), str(options.images), "--part", "bare", *size]
+            with ThreadPoolExecutor(1) as pool:
+                alone = pool.submit(_part, [*words, "--seconds", str(options.beside)])
+                before = [_metric(address, name) for name in names]
+                some = load(options.beside, clients=8)
+                beside["bare"] = alone.result()["cpu_ms"]
+            now = [_metric(address, name) for name in names]
+            beside["server"], beside["images"] = now[0] - before[0], now[1] - before[1]
+            beside["clients"] = some["cpu_seconds"]
         process.terminate()
         code = process.wait()
-    rate = found["images_per_second"] / max(rates)
-    cost = 1e3 * cpu / computed
-    both = cost + 1e3 * found["cpu_seconds"] / computed
-    least = min(costs)
-    print(
-        f"rate: {rate:.1%} of the best bare loop's\n"
-        f"time of a core an image: {cost:.1f} ms, with the clients {both:.1f}; the cheapest bare "
-        f"loop's {least:.1f} are {least / cost:.1%} and {least / both:.1%} of it"
-    )
+    print(f"rate: {found['images_per_second'] / max(rates):.1%} of the best bare loop's")
+    if beside:
+        mine = 1e3 * beside["server"] / beside["images"]
+        both = mine + 1e3 * beside["clients"] / beside["images"]
+        print(
+            f"beside each other, time of a core an image: bare loop {beside['bare']:.1f} ms, "
+            f"server {mine:.1f} ({beside['bare'] / mine:.1%}), with its clients {both:.1f} "
+            f"({beside['bare'] / both:.1%})"
+        )
     print(f"the server's memory {memory / 1e6:.0f} MB, its exit code {code}")
 
 
