@@ -71,6 +71,26 @@ def test_a_turned_photo_is_turned(folder, photo, tmp_path):
     assert (model.predict(Image.open(turned)).ids == model.predict(turned).ids).all()
 
 
+def test_an_image_of_pillow_is_what_its_file_is(folder, photo, tmp_path):
+    grey = np.random.default_rng(2).integers(0, 65536, (20, 30), dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    Image.open(photo).convert("CMYK").save(tmp_path / "print.tif")
+    Image.open(photo).convert("P").save(tmp_path / "palette.gif")
+    model = truemask.load(folder)
+    for name in ("deep.png", "print.tif", "palette.gif"):
+        with Image.open(tmp_path / name) as picture:
+            assert (model.predict(picture).ids == model.predict(tmp_path / name).ids).all(), name
+    Image.fromarray(grey // 64).save(tmp_path / "ten_bits.png")
+    cut_out = Image.open(photo).convert("RGBA")
+    cut_out.putalpha(100)
+    cut_out.save(tmp_path / "cut_out.png")
+    (tmp_path / "half.png").write_bytes(photo.read_bytes()[:2000])
+    for name, said in (("ten_bits", "scale is unknown"), ("cut_out", "transparent"),
+                       ("half", "truncated")):  # fmt: skip
+        with pytest.raises(UsageError, match=said), Image.open(tmp_path / f"{name}.png") as picture:
+            model.predict(picture)
+
+
 def test_a_result_shows_itself_and_names_are_escaped(folder, photo):
     found = truemask.load(folder).predict(photo)
     page = found._repr_html_()
@@ -88,6 +108,10 @@ def test_what_is_no_image_of_this_model_is_one_line(folder):
         model.predict(np.zeros((8, 8), dtype=np.uint8))
     with pytest.raises(UsageError, match="not of shape"):
         model.predict(np.zeros((1, 8, 8, 3), dtype=np.uint8))
+    with pytest.raises(UsageError, match="no pixels"):
+        model.predict(np.zeros((0, 8, 3), dtype=np.uint8))
+    with pytest.raises(UsageError, match="give several as a list"):
+        model.predict(("a.png", np.zeros((8, 8, 3), dtype=np.uint8)))
     with pytest.raises(UsageError, match="there is no class 'cat'"):
         model.predict(np.zeros((8, 8, 3), dtype=np.uint8)).mask("cat")
     with pytest.raises(AttributeError):

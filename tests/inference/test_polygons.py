@@ -1,6 +1,7 @@
 """Outlines, held against filling them pixel by pixel, and against rasterio."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,9 @@ def test_they_are_written(tmp_path: Path) -> None:
         [[2, 0], [3, 0], [3, 2], [2, 2], [2, 0]]
     ]
     assert found["ü x.coco.json"]["images"][0]["file_name"] == "ü x.jpg"
+    # LabelMe looks for the image from the folder of its own file.
+    seen = tmp_path / found["ü x.labelme.json"]["imagePath"]
+    assert os.path.normpath(seen) == os.path.realpath("in/ü x.jpg")
 
 
 @pytest.mark.slow

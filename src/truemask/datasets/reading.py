@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int, Int64, Shaped, UInt8
+from PIL import ImageOps
 from PIL.GifImagePlugin import GifImageFile
 from PIL.Image import Image
 from PIL.ImageFile import ImageFile
@@ -20,6 +21,7 @@ from torchvision import tv_tensors
 
 from truemask.channels import ChannelSums
 from truemask.datasets.decoding import (
+    Content,
     Frame,
     ImageSource,
     frames,
@@ -89,6 +91,19 @@ def read_image_and_frame(
     if size is not None and tuple(values.shape[-2:]) != size:
         values = resize_image(values, size)
     return tv_tensors.Image(values), Frame(stored, turned)
+
+
+def read_picture(picture: Image, spec: ImageSpec) -> tv_tensors.Image:
+    """What `read_image` gives of a file, of an image of Pillow; of several frames the current one.
+
+    Raises:
+        UsageError: the image cannot be decoded, or brought to `spec` without a guess.
+    """
+    said = Content(b"", "the image")
+    if isinstance(picture, ImageFile):
+        load(picture, said)
+    pixels = fit_samples(_samples(ImageOps.exif_transpose(picture), said), said, spec)
+    return tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
 
 
 def read_measured(

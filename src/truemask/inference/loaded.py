@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Shaped, UInt8
 from markupsafe import escape
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from truemask.bundle import DESCRIPTION, Bundle, load_bundle
-from truemask.datasets.reading import read_image
+from truemask.datasets.reading import read_image, read_picture
 from truemask.errors import UsageError
 from truemask.files import atomic_path
 from truemask.images import ImageSpec, to_rgb
@@ -244,8 +244,9 @@ class LoadedModel:
         """Predict one image of any size, as `truemask predict` and `truemask evaluate` do.
 
         Args:
-            image: a file, an image of Pillow, an array (H, W, C) or (H, W), or a tensor (C, H, W);
-                of the dtype and range that the model takes: `uint8` from 0 to 255 for photos. Of a
+            image: a file; an image of Pillow, of which holds what holds of files (16 bits are
+                scaled, transparency is refused); an array (H, W, C) or (H, W), or a tensor
+                (C, H, W), of the dtype and range that the model takes: `uint8` for photos. Of a
                 list, each by itself, so that no image changes another's mask; for more than fit
                 into memory see `predict_each`.
             probabilities: whether to keep the probability of each class.
@@ -262,6 +263,8 @@ class LoadedModel:
         if isinstance(image, list):
             return list(self.predict_each(image, **how))
         tensor = _as_tensor(image, self.bundle.model.images)
+        if tensor.numel() == 0:
+            raise UsageError(f"the image has no pixels: its shape is {tuple(tensor.shape)}")
         found = predict_image(self.bundle, tensor, **how)
         shares = found.probabilities
         return Segmentation(
@@ -343,14 +346,12 @@ def _as_tensor(image: Any, spec: ImageSpec) -> Tensor:
         plain: Tensor = image.as_subclass(Tensor)
         return plain
     if isinstance(image, Image.Image):
-        mode = {1: "L", 3: "RGB"}.get(spec.channels)
-        if mode is None or spec.dtype != "uint8":
-            raise UsageError(
-                f"the model takes images of {spec.channels} channels of {spec.dtype}, which are no "
-                "images of Pillow: give an array"
-            )
-        image = np.asarray(ImageOps.exif_transpose(image).convert(mode))
-    pixels = np.asarray(image)
+        picture: Tensor = read_picture(image, spec).as_subclass(Tensor)
+        return picture
+    try:
+        pixels = np.asarray(image)
+    except ValueError:  # of a tuple of images, say
+        raise UsageError(f"a {type(image).__name__} is no image: give several as a list") from None
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3:

@@ -6,6 +6,7 @@ OUT/<name>.coco.json      a COCO data set of this image, a run-length encoded ma
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,10 +46,18 @@ def write_polygons(
         if kind == "geojson":
             value = geojson(regions, labels, place)
         elif kind == "labelme":
-            value = labelme(regions, labels, ids.shape, image=str(target.source))
+            value = labelme(regions, labels, ids.shape, image=_seen_from(target))
         else:
             value = coco(ids, labels, image=target.source.name)
         write_text(target.polygons(kind), json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _seen_from(target: Target) -> str:
+    """The image as LabelMe looks for it, from the folder of its own file; of a URL that."""
+    if target.url:
+        return target.url
+    folder = target.polygons("labelme").resolve().parent
+    return os.path.relpath(target.source.resolve(), folder)
 
 
 def geojson(regions: Sequence[Region], labels: LabelMap, place: Place | None) -> dict[str, Any]:
