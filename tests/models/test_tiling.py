@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from truemask.errors import UsageError
 from truemask.geometry import Box
 from truemask.images import ImageSpec
+from truemask.inference.lowered import lower
 from truemask.models.segmenter import Segmenter
 from truemask.models.texture_cnn import TextureCNN
 from truemask.models.tiling import image_logits, logits_by_blocks
@@ -112,6 +113,12 @@ def test_the_default_overlap_is_enough(network: nn.Module, settle: Settle) -> No
 )
 def test_how_far_a_network_sees(network: Any, reach: int) -> None:
     assert network.reach == reach
+
+
+def test_a_lowered_network_sees_as_far() -> None:
+    for network in (unet(widths=(4, 4)), Recorder()):
+        plain = getattr(network, "reach", None)
+        assert getattr(lower(segmenter(network)).network, "reach", None) == plain
 
 
 @pytest.mark.parametrize(

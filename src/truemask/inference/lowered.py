@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from truemask.bundle import Bundle
 from truemask.errors import UsageError
 from truemask.models.segmenter import Network, Segmenter
+from truemask.models.unet import UNet
 
 Precision = Literal["fp32", "bf16"]
 
@@ -79,6 +80,10 @@ class _Bfloat16(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             logits: Tensor = self.network(images if self.autocast else images.bfloat16())
         return logits
+
+    @property
+    def reach(self) -> int:
+        return cast(UNet, self.network).reach  # where it says so; else this says nothing either
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         return cast(Network, self.network).input_size(height, width)

@@ -14,6 +14,7 @@ from torch import nn
 from truemask.bundle import load_bundle
 from truemask.errors import JobFailed, UsageError
 from truemask.files import remove_partial
+from truemask.inference.lowered import with_precision
 from truemask.inference.predict import Calling, Outcome, predict_file
 from truemask.inference.settings import Settings
 from truemask.inference.targets import Target
@@ -102,7 +103,7 @@ def _start(
     global _predict_one
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for these.
     torch.set_num_threads(threads)
-    bundle = load_bundle(bundle_folder, allow=allow)
+    bundle = with_precision(load_bundle(bundle_folder, allow=allow), settings.precision)
     if torch.cuda.is_available():
         bundle.model.to("cuda")
     _predict_one = partial(predict_file, bundle, out=out, settings=settings, key=key)
