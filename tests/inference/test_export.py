@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from truemask.errors import JobFailed, UsageError
 from truemask.images import ImageSpec
 from truemask.inference import export as module
 from truemask.inference.export import export, onnx_runner, read_metadata
-from truemask.inference.parity import LabelledImage, compare_predictions
+from truemask.inference.parity import LabelledImage, Parity, compare_predictions
 from truemask.inference.portable import Portable
 from truemask.inference.predict import predict_image
 from truemask.labels import LabelMap
@@ -166,6 +167,19 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(JobFailed, match="pixels of 5 images get another class"):
         export(bundle, tmp_path / "model.onnx", images=images(bundle))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("differing", "pixels", "written"),
+    [(1, 50_000, True), (2, 50_000, False), (10, 1_000_000, True), (11, 1_000_000, False)],
+)
+def test_one_pixel_in_a_hundred_thousand_may_differ(differing, pixels, written, tmp_path):
+    parity = Parity(
+        images=3, pixels=pixels, differing=differing, model_iou=1.0, iou=1.0, labelled=False
+    )
+    refused = nullcontext() if written else pytest.raises(JobFailed, match="get another class")
+    with refused:
+        module._require_agreement(parity, int8=False, path=tmp_path / "model.onnx")
 
 
 def test_int8_that_loses_too_much_is_not_written(tmp_path, monkeypatch):

@@ -34,7 +34,10 @@ METADATA = "truemask"
 """The key of the file's metadata under which all that a reader must know stands as JSON."""
 
 MOST_DIFFERING = 1e-5
-"""Share of the pixels that may get another class, of a file that computes in float32."""
+"""Share of the pixels that may get another class, of a file that computes in float32.
+
+One pixel may in any case: of few pixels, one where two classes are equally likely says nothing.
+"""
 
 MOST_LOST = 0.01
 """IoU that a file in int8 may lose."""
@@ -233,7 +236,7 @@ def _require_agreement(parity: Parity, *, int8: bool, path: Path) -> None:
             f"{parity.images} images ({parity.model_iou:.4f} to {parity.iou:.4f}), more than "
             f"{MOST_LOST}: export it without --int8"
         )
-    if not int8 and parity.share > MOST_DIFFERING:
+    if not int8 and parity.differing > max(1, MOST_DIFFERING * parity.pixels):
         raise JobFailed(
             f"{path} is not written: {parity.differing:,} of {parity.pixels:,} pixels of "
             f"{parity.images} images get another class than from the model, more than 1 in "
