@@ -26,8 +26,7 @@ WHOLE_PIXELS = LARGEST_SIDE**2
 
 _BATCH_PIXELS = 1 << 18
 """Of a batch; larger images are computed alone. Batches spare what each call costs beside its sums,
-which only small images notice; eight of 480x360 at once cost 5 % more than one by one, as they
-leave the caches (docs/log.md)."""
+which only small images notice, and take memory (docs/log.md)."""
 
 
 class QueueFull(Exception):
