@@ -29,11 +29,19 @@ LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})
 
 
 class SlowUNet(UNet):
-    """Takes its time, so that a second machine is there before the first has done it all."""
+    """Waits for the second machine, so that the first has not done it all; then takes its time."""
 
     pause = 0.0
+    meeting: Path | None = None
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.meeting is not None:
+            import ray
+
+            (self.meeting / ray.get_runtime_context().get_node_id()).touch()
+            until = time.monotonic() + 120
+            while len(list(self.meeting.iterdir())) < 2 and time.monotonic() < until:
+                time.sleep(0.05)
         time.sleep(self.pause)
         return super().forward(images)
 
@@ -151,6 +159,8 @@ def test_a_cluster_writes_what_predict_writes_though_a_machine_is_lost(
     Path("spread").mkdir()
     Path("spread", ".07.color.png.0123abcd.part").touch()
     monkeypatch.setattr(SlowUNet, "pause", 0.3)
+    Path("meeting").mkdir()
+    monkeypatch.setattr(SlowUNet, "meeting", Path("meeting").absolute())
     spread = predict_on_ray(
         bundle_folder,
         inputs,
