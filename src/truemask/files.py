@@ -89,14 +89,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def remove_partial(files: Iterable[Path]) -> None:
     """Remove what killed processes left beside files that nobody is writing any more."""
-    names: dict[Path, set[str]] = {}
+    left: dict[Path, dict[str, list[Path]]] = {}
     for file in files:
-        names.setdefault(file.parent, set()).add(file.name[:32])
-    for folder, known in names.items():
-        for left in folder.glob(".*.part"):
-            # "." before the name; ".", eight digits and ".part" after it: see `atomic_path`.
-            if left.name[1:-14] in known:
-                left.unlink(missing_ok=True)
+        if file.parent not in left:
+            known = left[file.parent] = {}
+            for part in file.parent.glob(".*.part"):
+                # "." before the name; ".", eight digits and ".part" after it: see `atomic_path`.
+                known.setdefault(part.name[1:-14], []).append(part)
+        for part in left[file.parent].get(file.name[:32], []):
+            part.unlink(missing_ok=True)
 
 
 def default_cache_folder() -> Path:

@@ -135,6 +135,28 @@ def test_an_error_on_a_machine_is_one_line_here(cluster: TwoNodes) -> None:
 
 
 @pytest.mark.slow
+def test_the_machines_fetch_from_a_bucket_themselves(
+    cluster: TwoNodes, bundle_folder: Path, images: list[Path], calls: list[Called]
+) -> None:
+    url = f"file://{images[0].parent.absolute()}"
+    bundle = load_bundle(bundle_folder, allow=ALLOW)
+    plain = predict(bundle, [url], Path("plain"))
+    spread = predict_on_ray(
+        bundle_folder, [url], Path("spread"), address=cluster.address, allow=ALLOW
+    )
+    assert contents(Path("spread")) == contents(Path("plain"))
+    assert spread.written == plain.written
+    assert [image.file for image in spread.written][0] == f"{url}/00.png"
+    assert spread.failed == plain.failed
+    assert [file for file, _ in spread.failed] == [f"{url}/05.png"]
+    again = predict_on_ray(
+        bundle_folder, [url], Path("spread"), address=cluster.address, allow=ALLOW
+    )
+    assert (len(again.written), len(again.kept)) == (0, 23)
+    assert len(calls) == 24 + 1
+
+
+@pytest.mark.slow
 def test_a_cluster_writes_what_predict_writes_though_a_machine_is_lost(
     cluster: TwoNodes,
     bundle_folder: Path,

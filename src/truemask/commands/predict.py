@@ -26,7 +26,8 @@ EXAMPLES = (
     "truemask predict runs/photos/DATE new/*.jpg --out masks/ --overlay\n"
     "truemask predict runs/photos/DATE city.tif --out masks/         a GeoTIFF of any size\n"
     "truemask predict runs/photos/DATE new/ --out masks/ --flips --scales 0.75,1,1.25\n"
-    "truemask predict runs/photos/DATE /data/new --out /data/masks --engine ray   a cluster"
+    "truemask predict runs/photos/DATE /data/new --out /data/masks --engine ray   a cluster\n"
+    "truemask predict runs/photos/DATE s3://bucket/new/ --out masks/              a bucket"
 )
 
 
@@ -39,7 +40,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="a run, a copy of its model/, or USER/NAME[@REVISION] of the Hugging Face Hub",
     )
     command.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="images, folders, globs or videos"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="images, folders, globs, videos or s3://BUCKET/FOLDER/",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument(
@@ -145,7 +149,7 @@ def _predict(
     options: argparse.Namespace,
     bundle: "Bundle",
     folder: Path,
-    inputs: list[Path],
+    inputs: list[Path | str],
     allow: dict[str, Any],
     how: dict[str, Any],
 ) -> "PredictResult":
@@ -181,16 +185,17 @@ def _predict(
 
 def _inputs(
     options: argparse.Namespace, temporary: Path
-) -> tuple[list[Path], dict[Path, str], list[tuple[str, str]]]:
-    """What lies on disk, URLs among it fetched; from where those are; which could not be."""
+) -> tuple[list[Path | str], dict[Path, str], list[tuple[str, str]]]:
+    """What lies on disk, URLs among it fetched, and buckets; from where those are; what is not."""
+    from truemask.inference.buckets import is_bucket
     from truemask.inference.urls import fetch, is_url
 
-    inputs: list[Path] = []
+    inputs: list[Path | str] = []
     urls: dict[Path, str] = {}
     missing: list[tuple[str, str]] = []
     for number, text in enumerate(options.inputs):
         if not is_url(text):
-            inputs.append(Path(text))
+            inputs.append(text if is_bucket(text) else Path(text))
             continue
         if options.allow_urls is None:
             raise UsageError(f"{text} is a URL: --allow-urls public lets it be fetched")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,6 +113,55 @@ class Server:
 
         return self._ask("", "read", listing) or []
 
+    def walk(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All files below, by their path below it, with what the server says of each.
+
+        Folder by folder, each in the order of names; of S3 in pages of a thousand, so that a bucket
+        of millions is never in memory. Where the URL is that of a file, that alone, as "".
+
+        Raises:
+            JobFailed: the server cannot be reached.
+            UsageError: it denies access.
+        """
+        system, path = self._system(self.root)
+        base = path.strip("/")
+        if hasattr(system, "call_s3"):
+            yield from self._pages(base)
+            return
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            inside: list[str] = []
+            for entry in self._ask(folder, "list", _listed) or []:
+                name = str(entry["name"]).strip("/")
+                name = name[len(base) :].strip("/") if name.startswith(base) else name
+                if entry.get("type") != "directory":
+                    yield name, entry
+                elif name != folder:
+                    inside.append(name)
+            folders.extend(reversed(inside))
+
+    def _pages(self, base: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Objects of S3, whose library would list all of them at once."""
+        bucket, _, key = base.partition("/")
+        prefix = f"{key}/" if key else ""
+        more: dict[str, str] = {}
+        found = False
+        while True:
+            asked = partial(_page, Bucket=bucket, Prefix=prefix, **more)
+            page = self._ask("", "list", asked)
+            for entry in (page or {}).get("Contents", []):
+                found = True
+                if not entry["Key"].endswith("/"):  # which is how some draw a folder
+                    yield entry["Key"][len(prefix) :], {**entry, "size": entry["Size"]}
+            if page is None or not page.get("IsTruncated"):
+                break
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+        if not found and key:
+            alone = self._ask("", "read", lambda system, url: dict(system.info(url)))
+            if alone is not None and alone.get("type") == "file":
+                yield "", alone
+
     def alone(self) -> Any:
         """See `shard_places.Place`; there are no locks on a server."""
         return nullcontext()
@@ -150,6 +200,17 @@ class Server:
             remedy = f"pip install 'truemask[{extra}]'" if extra else _first_line(error)
             raise UsageError(f"{self.shown} needs another library: {remedy}") from error
         return system, str(path)
+
+
+def _page(system: Any, _: str, **asked: str) -> dict[str, Any]:
+    return dict(system.call_s3("list_objects_v2", **asked))
+
+
+def _listed(system: Any, url: str) -> list[dict[str, Any]]:
+    system.invalidate_cache()
+    found = system.ls(url, detail=True)
+    system.invalidate_cache()
+    return sorted(found, key=lambda entry: str(entry["name"]))
 
 
 def _options(protocol: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from truemask.inference.targets import Target
 
 def predict_on_ray(
     bundle_folder: Path,
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     out: Path,
     *,
     address: str = "auto",
@@ -46,7 +46,7 @@ def predict_on_ray(
 
     Args:
         bundle_folder: the bundle, such as RUN/model.
-        inputs: images, folders (searched recursively), globs.
+        inputs: images, folders (searched recursively), globs; as text also URLs of buckets.
         out: the folder for the masks, made where it is missing.
         address: of the cluster, see `cluster.joined`.
         settings: what is asked for.
@@ -103,7 +103,7 @@ def _absolute(target: Target) -> Target:
 
 def _as_given(outcome: Outcome, target: Target) -> Outcome:
     """With the image named as it was given."""
-    if isinstance(outcome, str):
+    if isinstance(outcome, str) and target.stored is None:
         given = str(target.source)
         return outcome.replace(os.path.abspath(given), given)
     return outcome

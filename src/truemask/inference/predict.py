@@ -16,6 +16,7 @@ model with the same settings is left as it is, so that the same call goes on whe
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from truemask.bundle import Bundle
 from truemask.datasets.reading import read_image, read_mask_raw
-from truemask.errors import UsageError
+from truemask.errors import JobFailed, UsageError
 from truemask.files import atomic_path, make_folder
 from truemask.geometry import Box
 from truemask.images import ImageSpec, to_rgb
@@ -40,7 +41,7 @@ from truemask.inference.overlay import overlay_image
 from truemask.inference.polygon_files import write_polygons
 from truemask.inference.predict_raster import predict_raster
 from truemask.inference.rasters import UnusableRaster
-from truemask.inference.records import Record, image_key, model_key, read_record
+from truemask.inference.records import Record, model_key, read_record
 from truemask.inference.settings import Settings
 from truemask.inference.summary import (
     PredictedImage,
@@ -49,7 +50,7 @@ from truemask.inference.summary import (
     read_summary,
 )
 from truemask.inference.tally import Tally, read_off
-from truemask.inference.targets import Target, find_targets
+from truemask.inference.targets import Target, Targets, find_targets
 from truemask.inference.videos import read_frame
 from truemask.labels import LabelMap
 from truemask.memory import explain_memory
@@ -153,7 +154,7 @@ def _predict_image(
 
 def predict(
     bundle: Bundle,
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     out: Path,
     *,
     settings: Settings | None = None,
@@ -171,7 +172,7 @@ def predict(
 
     Args:
         bundle: the model and its labels.
-        inputs: images, folders (searched recursively), globs.
+        inputs: images, folders (searched recursively), globs; as text also URLs of buckets.
         out: the folder for the masks, made where it is missing.
         settings: what is asked for; by default masks alone.
         fresh: whether to predict also what is there already.
@@ -190,8 +191,8 @@ def predict(
     which, number = part
     if not 1 <= which <= number:
         raise UsageError(f"--part {which}/{number} is none: the first of three is 1/3")
-    targets = open_targets(inputs, out, bundle.labels, settings, every=every)
-    targets = targets[which - 1 :: number]
+    found_targets = open_targets(inputs, out, bundle.labels, settings, every=every)
+    targets: Sequence[Target] = found_targets[which - 1 :: number]
     if urls:
         targets = [replace(target, url=urls.get(target.source, "")) for target in targets]
     key = model_key(bundle, settings)
@@ -213,7 +214,7 @@ def predict(
     try:
         if progress is not None:
             progress(len(kept), len(targets))
-        for place, outcome in calling([targets[index] for index in todo]):
+        for place, outcome in calling(_at(targets, todo)):
             index = todo[place]
             if isinstance(outcome, PredictedImage):
                 outcome = replace(outcome, file=targets[index].given)
@@ -231,10 +232,18 @@ def predict(
         outcome = outcomes[index]
         if isinstance(outcome, str):
             target = targets[index]
-            failed.append((target.given, outcome.replace(str(target.source), target.given)))
+            if target.stored is None:
+                outcome = outcome.replace(str(target.source), target.given)
+            failed.append((target.given, outcome))
         else:
             written.append(outcome)
     return PredictResult(out=str(out), written=written, kept=list(kept.values()), failed=failed)
+
+
+def _at(targets: Sequence[Target], places: Sequence[int]) -> Sequence[Target]:
+    if isinstance(targets, Targets):
+        return targets.take(places)
+    return [targets[place] for place in places]
 
 
 class _Table:
@@ -263,8 +272,8 @@ class _Table:
 
 
 def open_targets(
-    inputs: Sequence[Path], out: Path, labels: LabelMap, settings: Settings, *, every: int = 1
-) -> list[Target]:
+    inputs: Sequence[Path | str], out: Path, labels: LabelMap, settings: Settings, *, every: int = 1
+) -> Targets:
     """Which images to predict; nothing but the folder is written yet.
 
     Raises:
@@ -285,9 +294,12 @@ def find_done(target: Target, out: Path, settings: Settings, key: str) -> Predic
         settings: what is asked for.
         key: what `records.model_key` gives.
     """
-    record = read_record(target.mask)
+    target, record = next(
+        ((each, found) for each in target.variants() if (found := read_record(each.mask))),
+        (target, None),
+    )
     try:
-        if record is None or record.key != image_key(key, target.source, frame=target.frame):
+        if record is None or record.key != target.key(key):
             return None
     except OSError:
         return None
@@ -336,10 +348,30 @@ def predict_file(
     Raises:
         UsageError: a file cannot be written, or the memory does not suffice.
     """
-    with explain_memory(where=f"at {target.source}", remedy="give a lower --tile, such as 1024"):
+    with ExitStack() as stack:
+        try:
+            near = stack.enter_context(target.at_hand())
+        except (UsageError, JobFailed) as error:
+            return str(error)
+        outcome = _predict_near(bundle, near, out, settings=settings, key=key, tick=tick)
+        if target.stored is not None and isinstance(outcome, str):
+            outcome = outcome.replace(str(near.source), target.given)
+        return outcome
+
+
+def _predict_near(
+    bundle: Bundle,
+    target: Target,
+    out: Path,
+    *,
+    settings: Settings,
+    key: str,
+    tick: Callable[[float], None] | None,
+) -> Outcome:
+    with explain_memory(where=f"at {target.given}", remedy="give a lower --tile, such as 1024"):
         describe = partial(_describe, target, bundle.labels, out)
         try:
-            own = image_key(key, target.source, frame=target.frame)
+            own = target.key(key)
         except OSError as error:
             return f"cannot read {target.source}: {error.strerror}"
         if target.raster:

@@ -111,17 +111,20 @@ def model_key(bundle: Bundle, settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def image_key(model: str, source: Path, frame: int | None = None) -> str:
+def image_key(model: str, source: Path, frame: int | None = None, version: str = "") -> str:
     """A digest of a model and of a file as it is now, told by its size and time of change.
 
     Args:
         model: what `model_key` gives.
         source: the file.
         frame: which frame, of a video.
+        version: of an object in a bucket, what stands for both.
 
     Raises:
         OSError: it is not there.
     """
-    state = source.stat()
-    text = f"{model} {state.st_size} {state.st_mtime_ns} {frame}"
+    if not version:
+        state = source.stat()
+        version = f"{state.st_size} {state.st_mtime_ns}"
+    text = f"{model} {version} {frame}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -9,16 +9,20 @@ Every mask says in its header which image it is of; a file that does not say so 
 import glob
 import os
 import struct
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
 
 from truemask.datasets.decoding import SUFFIXES
+from truemask.datasets.shard_server import Server
 from truemask.errors import UsageError
 from truemask.inference import videos
-from truemask.inference.records import Record, read_record
+from truemask.inference.buckets import Stored, fetched, find_stored, is_bucket
+from truemask.inference.records import Record, image_key, read_record
 from truemask.inference.settings import FORMATS, Settings
 from truemask.inference.tiff_tags import GEOREFERENCE, HEIGHT, WIDTH, tiff_tags
 from truemask.inference.videos import frame_times
@@ -37,6 +41,7 @@ class Target:
             georeferenced or too large.
         frame: which frame of a video it is.
         url: where it was fetched; empty for a file.
+        stored: where it lies, if in a bucket: `source` is no file then, see `at_hand`.
     """
 
     source: Path
@@ -45,11 +50,43 @@ class Target:
     raster: bool = False
     frame: int | None = None
     url: str = ""
+    stored: Stored | None = None
 
     @property
     def given(self) -> str:
         """What the user called it."""
+        if self.stored is not None:
+            return self.stored.url
         return self.url or str(self.source)
+
+    def key(self, model: str) -> str:
+        """A digest of it as it is now and of the model: see `records.image_key`.
+
+        Raises:
+            OSError: it is not there.
+        """
+        version = "" if self.stored is None else self.stored.version.hex()
+        return image_key(model, self.source, self.frame, version)
+
+    @contextmanager
+    def at_hand(self) -> Iterator["Target"]:
+        """Itself with its image on the disk, for as long as it is needed.
+
+        Raises:
+            UsageError: it lies in a bucket and cannot be fetched.
+            JobFailed: likewise, as its server cannot be reached.
+        """
+        if self.stored is None:
+            yield self
+            return
+        with fetched(self.stored) as path:
+            yield replace(self, source=path, raster=is_raster(path))
+
+    def variants(self) -> tuple["Target", ...]:
+        """What it may turn out to be: of a TIFF in a bucket only its content tells."""
+        if self.stored is None or not self.stored.may_be_raster:
+            return (self,)
+        return (self, replace(self, raster=True))
 
     @property
     def mask(self) -> Path:
@@ -105,6 +142,10 @@ class Target:
         return self.stem.with_name(self.stem.name + suffix)
 
 
+_WITHIN = (".color", ".probabilities")
+"""What the mask of another image may end with, before its own ending: see `Target.files`."""
+
+
 @dataclass(frozen=True)
 class _Found:
     """An image, its path below the input that held it, and the name of that input's folder."""
@@ -124,14 +165,45 @@ class _Found:
         return (short, self.folder / short, self.relative, self.folder / self.relative)
 
 
+class Targets(Sequence[Target]):
+    """Targets that are made when they are asked for: a million take little room."""
+
+    def __init__(
+        self, found: "Sequence[_Found | Stored]", rasters: bytes, levels: bytes, out: Path
+    ) -> None:
+        self._found, self._rasters, self._levels, self._out = found, rasters, levels, out
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, index: int) -> Target: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Targets": ...
+    def __getitem__(self, index: int | slice) -> "Target | Targets":
+        found, raster, level = self._found[index], self._rasters[index], self._levels[index]
+        if isinstance(index, slice):
+            return Targets(found, raster, level, self._out)  # type: ignore[arg-type]
+        return _target(found, bool(raster), level, self._out)  # type: ignore[arg-type]
+
+    def take(self, indices: Sequence[int]) -> "Targets":
+        """Those at some places."""
+        return Targets(
+            [self._found[index] for index in indices],
+            bytes(self._rasters[index] for index in indices),
+            bytes(self._levels[index] for index in indices),
+            self._out,
+        )
+
+
 def find_targets(
-    inputs: Sequence[Path], out: Path, settings: Settings | None = None, *, every: int = 1
-) -> list[Target]:
+    inputs: Sequence[Path | str], out: Path, settings: Settings | None = None, *, every: int = 1
+) -> Targets:
     """The images of all inputs in order, each once.
 
     Args:
         inputs: images, videos, folders (searched recursively for images, hidden files left out),
-            globs.
+            globs, and URLs of buckets.
         out: the folder for the masks; what lies in it is no image of a folder or glob around it.
         every: of how many frames of a video one is taken, the first among them.
         settings: what will be written; `None` for all that there is.
@@ -141,33 +213,52 @@ def find_targets(
             is no earlier mask of an image of that name.
     """
     found = _find_all(inputs, out, every)
-    targets = _name(found, [is_raster(image.source) for image in found], out)
-    sources = {os.path.realpath(target.source) for target in targets}
+    rasters = bytes(isinstance(image, _Found) and is_raster(image.source) for image in found)
+    targets = _name(found, rasters, out)
+    if not out.exists():
+        return targets
+    sources = {os.path.realpath(image.source) for image in found if isinstance(image, _Found)}
     for target in targets:
-        _refuse_to_overwrite(target, target.asked(settings) if settings else target.files, sources)
+        _refuse_to_overwrite(target, settings, sources)
     return targets
 
 
 def find_images(inputs: Sequence[Path], out: Path) -> list[Path]:
     """The images of all inputs in order, each once; the arguments and errors of `find_targets`."""
-    return [found.source for found in _find_all(inputs, out, 1)]
+    return [found.source for found in _find_all(inputs, out, 1) if isinstance(found, _Found)]
 
 
-def _find_all(inputs: Sequence[Path], out: Path, every: int) -> list[_Found]:
+def _find_all(inputs: Sequence[Path | str], out: Path, every: int) -> "list[_Found | Stored]":
     if every < 1:
         raise UsageError(f"--every {every} is no number of frames: give 1 or more")
-    found: dict[tuple[str, int | None], _Found] = {}
-    for path in inputs:
-        images = list(_find(path, out=out, every=every))
-        if not images:
+    found: list[_Found | Stored] = []
+    seen: set[tuple[str, str | int | None]] = set()
+    for given in inputs:
+        before = len(found)
+        for image in _find(given, out=out, every=every):
+            if not isinstance(image, Stored):
+                key: tuple[str, str | int | None] = (os.path.abspath(image.source), image.frame)
+            elif len(inputs) == 1:  # a listing names each object once
+                found.append(image)
+                continue
+            else:
+                key = (image.url, "")
+            if key not in seen:
+                seen.add(key)
+                found.append(image)
+            before = -1
+        if len(found) == before:
+            where = given if isinstance(given, Path) else Server(given).shown
             endings = ", ".join(sorted(SUFFIXES))
-            raise UsageError(f"there is no image in {path}: looked for files ending in {endings}")
-        for image in images:
-            found.setdefault((os.path.abspath(image.source), image.frame), image)
-    return list(found.values())
+            raise UsageError(f"there is no image in {where}: looked for files ending in {endings}")
+    return found
 
 
-def _find(path: Path, *, out: Path, every: int) -> Iterator[_Found]:
+def _find(given: Path | str, *, out: Path, every: int) -> "Iterator[_Found | Stored]":
+    if isinstance(given, str) and is_bucket(given):
+        yield from find_stored(given)
+        return
+    path = Path(given)
     if path.is_dir():
         if path.resolve() == out.resolve():
             raise UsageError(
@@ -244,22 +335,16 @@ def is_raster(path: Path) -> bool:
         return False  # What is wrong with it is said when it is read.
 
 
-def _name(found: list[_Found], rasters: list[bool], out: Path) -> list[Target]:
+def _name(found: "Sequence[_Found | Stored]", rasters: bytes, out: Path) -> Targets:
     """Give each image the shortest name whose files no other image writes."""
-    levels = [0] * len(found)
+    levels = bytearray(len(found))
     while True:
-        targets = [
-            _target(image, raster, level, out)
-            for image, raster, level in zip(found, rasters, levels, strict=True)
-        ]
-        # Some file systems do not tell x.png from X.png.
-        files = [[str(file).casefold() for file in target.files] for target in targets]
-        counts = Counter(file for group in files for file in group)
-        clashing = [i for i, group in enumerate(files) if any(counts[file] > 1 for file in group)]
+        clashing = _clashing(found, levels)
         if not clashing:
-            return targets
+            return Targets(found, rasters, bytes(levels), out)
         if all(levels[i] == 3 for i in clashing):
-            first, second = (found[i].source for i in clashing[:2])
+            targets = Targets(found, rasters, bytes(levels), out)
+            first, second = (targets[i].given for i in clashing[:2])
             raise UsageError(
                 f"the masks of {first} and {second} would get one name: predict them one by one, "
                 "each with an --out of its own"
@@ -268,27 +353,64 @@ def _name(found: list[_Found], rasters: list[bool], out: Path) -> list[Target]:
             levels[i] = min(levels[i] + 1, 3)
 
 
-def _target(image: _Found, raster: bool, level: int, out: Path) -> Target:
-    name = image.names()[2 + level % 2]
-    text = name.as_posix().encode("utf-8", "replace").decode()
+def _clashing(found: "Sequence[_Found | Stored]", levels: bytearray) -> list[int]:
+    """Images of which a file would be called as one of another, such as `x.png` and `X.png`.
+
+    Some file systems do not tell these two apart. Only numbers are kept of the names, of which
+    there may be millions: that two of them agree by chance would cost no more than a longer name.
+    """
+    codes = np.empty(len(found), np.int64)
+    others: set[int] = set()
+    for index, (image, level) in enumerate(zip(found, levels, strict=True)):
+        stem = _stem(image, level).casefold()
+        codes[index] = hash(stem)
+        for ending in _WITHIN:
+            if stem.endswith(ending):
+                others |= {int(codes[index]), hash(stem.removesuffix(ending))}
+    values, counts = np.unique(codes, return_counts=True)
+    twice = np.isin(codes, values[counts > 1])
+    for index in np.flatnonzero(np.isin(codes, list(others))).tolist() if others else ():
+        stem = _stem(found[index], levels[index]).casefold()
+        near = [hash(stem + ending) for ending in _WITHIN]
+        near += [hash(stem.removesuffix(ending)) for ending in _WITHIN if stem.endswith(ending)]
+        twice[index] |= bool(np.isin(near, values).any())
+    return [int(index) for index in np.flatnonzero(twice)]
+
+
+def _stem(image: "_Found | Stored", level: int) -> str:
+    return image.stem(level) if isinstance(image, Stored) else image.names()[level].as_posix()
+
+
+def _target(image: "_Found | Stored", raster: bool, level: int, out: Path) -> Target:
+    if isinstance(image, Stored):
+        name = image.stem(2 + level % 2)
+        source, stem, frame, stored = Path(image.name), Path(image.stem(level)), None, image
+    else:
+        name = image.names()[2 + level % 2].as_posix()
+        source, stem, frame, stored = image.source, image.names()[level], image.frame, None
     return Target(
-        source=image.source,
-        name=text,
-        stem=out / image.names()[level],
+        source=source,
+        name=name.encode("utf-8", "replace").decode(),
+        stem=out / stem,
         raster=raster,
-        frame=image.frame,
+        frame=frame,
+        stored=stored,
     )
 
 
-def _refuse_to_overwrite(target: Target, files: Sequence[Path], sources: set[str]) -> None:
+def _refuse_to_overwrite(target: Target, settings: Settings | None, sources: set[str]) -> None:
+    variants = target.variants()
+    files = [
+        file for each in variants for file in (each.asked(settings) if settings else each.files)
+    ]
     there = [file for file in files if os.path.lexists(file)]
     if not there:
         return
-    owned = target.owned(read_record(target.mask))
+    owned = [file for each in variants for file in each.owned(read_record(each.mask))]
     for file in there:
         if os.path.realpath(file) in sources:
             raise UsageError(
-                f"{file} is one of the images, which the prediction of {target.source} would "
+                f"{file} is one of the images, which the prediction of {target.given} would "
                 "overwrite: choose another --out"
             )
         if file not in owned:
