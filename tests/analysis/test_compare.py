@@ -331,6 +331,7 @@ def test_the_page_of_a_run_against_itself_on_one_image(make, page, tmp_path: Pat
     one = make("optimizer.lr=0.1", validation=evaluation(0.8, images=1))
     found = compare([one, one], tmp_path / "out")
     assert found.headline.startswith("No difference: ")
+    assert "on the only validation image" in found.headline
     assert "no difference" in page(found).texts["table"]
 
 

@@ -1,5 +1,6 @@
 """What a plan knows of a dataset is what its survey says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_after_a_survey_no_image_is_read() -> None:
     facts, _ = look_at({"train": train})
     assert train.read == before == 19
     assert facts == Facts.of(result.parts["train"], images=19, spec=RGB)
+
+
+@pytest.mark.parametrize(
+    ("modes", "photos"),
+    [({"RGB": 4}, True), ({"16-bit L": 4}, False), ({"RGB": 3, "16-bit RGB": 1}, False)],
+)
+def test_files_of_16_bits_are_no_photos(modes: dict[str, int], photos: bool) -> None:
+    train = Streets([street(p) for p in range(0, 12, 3)])
+    part = survey({"train": train}, name="x", processes=1).parts["train"]
+    # A folder gives both kinds as RGB of 8 bits: only the survey knows what the files hold.
+    facts = Facts.of(replace(part, modes=modes), images=4, spec=RGB)
+    assert facts.photos is photos
 
 
 def test_sizes_are_medians() -> None:

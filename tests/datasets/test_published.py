@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from truemask.cli import main
 from truemask.compose import compose_config
@@ -17,6 +18,7 @@ from truemask.training.settings import DataSettings
 GROUPS = {
     "voc2012": "voc", "voc2007": "voc", "bdd100k": "bdd100k", "cityscapes": "cityscapes",
     "camvid32": "camvid", "bsds500": "bsds500", "oxford_pet": "oxford_pet",
+    "gta5": "gta5",
 }  # fmt: skip
 
 
@@ -47,6 +49,30 @@ def test_a_folder_of_one_s_own_is_no_published_dataset(tmp_path: Path) -> None:
     assert not any("looks like" in note for note in folder(tmp_path / "own").notes)
     (tmp_path / "none" / "images" / "10k").mkdir(parents=True)
     assert published_hint(tmp_path / "none") == ""
+
+
+def test_views_of_one_car_do_not_fall_into_several_parts_unsaid(tmp_path: Path) -> None:
+    root = write_miniature("carvana", tmp_path / "cars", images=64)
+    hint = published_hint(root)
+    assert any(hint[1:] in note for note in folder(root).notes)
+    words = re.findall(r"data\S*=\S+", hint)
+    parts, _ = open_parts(DataSettings(**compose_config(words)["data"]))
+    cars = [{name.split("_")[0] for name in part.names} for part in parts.values()]
+    assert sum(map(len, cars)) == len(set().union(*cars)) > 1
+    for file in (root / "train").iterdir():
+        file.rename(file.with_name(f"my_{file.name}"))
+    assert published_hint(root) == ""
+
+
+def test_numbered_files_alone_are_no_game(tmp_path: Path) -> None:
+    root = write_miniature("gta5", tmp_path / "game", images=10)
+    assert "data=gta5" in published_hint(root)
+    for file in (root / "labels").iterdir():
+        Image.new("L", (8, 8)).save(file)
+    assert published_hint(root) == ""
+    for file in (root / "labels").iterdir():
+        file.write_bytes(b"no image")
+    assert published_hint(root) == ""
 
 
 @pytest.mark.parametrize("command", ["survey", "train"])

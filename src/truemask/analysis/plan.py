@@ -29,7 +29,7 @@ from truemask.analysis.plan_sizes import crop_size, focus_choice, scale_choice, 
 from truemask.analysis.plan_survey import look_at
 from truemask.analysis.plan_symmetry import augmentation_choices
 from truemask.datasets.sample import SegmentationDataset
-from truemask.errors import UsageError
+from truemask.errors import UsageError, counted
 from truemask.training.opening import Opened, open_parts
 from truemask.training.settings import DataSettings, TrainerSettings, parse_time
 from truemask.training.setup import settings
@@ -256,11 +256,11 @@ def _said(key: str, keys: set[str]) -> bool:
 
 
 def _heading(facts: Facts, machine: Machine, time: str | int | None) -> str:
-    cores = f"{machine.cores} core{'' if machine.cores == 1 else 's'}"
-    where = "a GPU" if machine.device == "cuda" else cores
+    where = "a GPU" if machine.device == "cuda" else counted(machine.cores, "core")
     given = "no time given" if time is None else f"{time} of time"
     return (
-        f"A plan for {facts.images} training images of {facts.height} x {facts.width} with "
-        f"{len(facts.classes)} classes, on {where}, {given}; {facts.counted} of them were "
-        "counted. Edit it as you like: truemask train FOLDER experiment=THIS_FILE.yaml"
+        f"A plan for {counted(facts.images, 'training image')} of {facts.height} x {facts.width} "
+        f"with {len(facts.classes)} classes, on {where}, {given}; {facts.counted:,} of them "
+        f"{'was' if facts.counted == 1 else 'were'} counted. "
+        "Edit it as you like: truemask train FOLDER experiment=THIS_FILE.yaml"
     )

@@ -35,7 +35,8 @@ class Facts:
         height: median, in pixels.
         width: likewise.
         channels: of an image.
-        photos: whether images are 8-bit RGB.
+        photos: whether images have three channels of 8 bits, in their files too: those of 16 are
+            given as 8, and their values may mean something.
         endless: whether each epoch has new samples.
         classes: name -> what is known of it, in the order of the ids.
         upside_down: how much the map of the classes changes when every image is turned upside down,
@@ -77,7 +78,9 @@ class Facts:
             height=_median([(size.height, size) for size in part.sizes]),
             width=_median([(size.width, size) for size in part.sizes]),
             channels=spec.channels,
-            photos=spec.channels == 3 and spec.dtype == "uint8",
+            photos=spec.channels == 3
+            and spec.dtype == "uint8"
+            and not any(mode.startswith("16-bit") for mode in part.modes),
             endless=endless,
             classes={
                 one.name: ClassFacts(

@@ -101,7 +101,7 @@ def colour_choice(facts: Facts) -> Choice:
     key = "data.augmentation.color"
     if not facts.photos:
         reason = (
-            "no colour jitter: these are no 8-bit RGB photographs, their values may mean something"
+            "no colour jitter: these are no photographs of 8 bits, their values may mean something"
         )
         return Choice(key=key, value=None, reason=reason)
     if facts.colour is not None and facts.colour >= COLOUR_TELLS:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from truemask.analysis.comparison import SAID, Difference, Group, Images, Metric, Needed, Part
+from truemask.errors import counted
 from truemask.report import formats
 
 _MANY = 1_000_000
@@ -33,7 +34,10 @@ def headline(
     if gap is None:
         return f"{best.name} is best on validation; nothing can be said of how sure that is."
     if gap.identical:
-        on = f"every one of {images.total:,} {judged} images" if images else f"{judged}"
+        on: str = judged
+        if images is not None:
+            on = counted(images.total, f"{judged} image")
+            on = f"the only {judged} image" if images.total == 1 else f"every one of {on}"
         said = f"No difference: {best.name} and {second.name} have the very same counts on {on}"
     elif not gap.certain:
         said = (

@@ -1,9 +1,12 @@
 """Published datasets, known by the names of their folders: read as plain folders they mislead."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from PIL import Image
 
 from truemask.errors import UsageError
 
@@ -17,6 +20,7 @@ class _Mark(NamedTuple):
         folders: that lie below its home, all of them.
         homes: where its home is below the folder that is given.
         more: further words that it needs, by the home that was found.
+        sure: whether a home with these folders is this dataset, where others have them too.
     """
 
     name: str
@@ -24,11 +28,35 @@ class _Mark(NamedTuple):
     folders: tuple[str, ...]
     homes: tuple[str, ...] = ("",)
     more: Callable[[Path], str] = lambda home: ""
+    sure: Callable[[Path], bool] = lambda home: True
 
 
 def _year(home: Path) -> str:
     year = home.name.removeprefix("VOC")
     return f" data.dataset.year={year}" if year in ("2007", "2012") else ""
+
+
+def _views_of_cars(home: Path) -> bool:
+    """Whether the images are named as Carvana's: a car's sixteen views fall into several parts."""
+    return _any_named(home / "train", r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg") is not None
+
+
+def _frames_of_a_game(home: Path) -> bool:
+    """Whether masks are numbered, and show roads, as GTA5's do, in the colour of Cityscapes."""
+    mask = _any_named(home / "labels", r"\d{5}\.png")
+    if mask is None or _any_named(home / "images", r"\d{5}\.png") is None:
+        return False
+    try:
+        with Image.open(mask) as opened:
+            palette = opened.getpalette() or []
+    except (OSError, ValueError):
+        return False
+    return (128, 64, 128) in zip(*[iter(palette)] * 3, strict=False)
+
+
+def _any_named(folder: Path, pattern: str) -> Path | None:
+    """A file of the folder whose name is as the pattern says."""
+    return next((path for path in folder.iterdir() if re.fullmatch(pattern, path.name)), None)
 
 
 _MARKS = (
@@ -46,6 +74,8 @@ _MARKS = (
         "Oxford-IIIT Pet", "oxford_pet", ("annotations/trimaps", "images"),
         ("", "oxford-iiit-pet"),
     ),
+    _Mark("Carvana", "carvana", ("train", "train_masks"), sure=_views_of_cars),
+    _Mark("GTA5", "gta5", ("images", "labels"), sure=_frames_of_a_game),
 )  # fmt: skip
 
 
@@ -54,7 +84,7 @@ def published_hint(root: Path) -> str:
     for mark in _MARKS:
         for place in mark.homes:
             home = root / place
-            if all((home / folder).is_dir() for folder in mark.folders):
+            if all((home / folder).is_dir() for folder in mark.folders) and mark.sure(home):
                 words = f"data={mark.group} data.dataset.root={root}{mark.more(home)}"
                 return f"this looks like {mark.name}, whose classes and parts are known: {words}"
     return ""
