@@ -74,7 +74,8 @@ def folder(
         scans = scan(sorted(members, key=lambda pair: pair.name), seed=seed, progress=progress)
         labels, why = _label_map(table, scans, len(members), void)
     if hint:
-        notes = [*notes, f"{hint[0].upper()}{hint[1:]}."]
+        # Its words are to be copied: nothing stands behind them.
+        notes = [*notes, f"{hint[0].upper()}{hint[1:]}"]
     datasets = {part: _dataset(tuple(chosen), labels, scans) for part, chosen in parts.items()}
     return Parts(datasets, notes=(*notes, *how, *why), division=tuple(how))
 

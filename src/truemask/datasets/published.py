@@ -1,6 +1,7 @@
 """Published datasets, known by the names of their folders: read as plain folders they mislead."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,8 @@ def published_hint(root: Path) -> str:
         for place in mark.homes:
             home = root / place
             if all((home / folder).is_dir() for folder in mark.folders) and mark.sure(home):
-                words = f"data={mark.group} data.dataset.root={root}{mark.more(home)}"
+                where = shlex.quote(f"data.dataset.root={root}")
+                words = f"data={mark.group} {where}{mark.more(home)}"
                 return f"this looks like {mark.name}, whose classes and parts are known: {words}"
     return ""
 
