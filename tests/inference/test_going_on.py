@@ -1,6 +1,7 @@
 """Interrupted folders, several processes and several calls into one folder."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -296,3 +297,23 @@ def test_the_command_says_what_it_left(
     assert main([*words, "--part", "1of2"]) == 2
     assert main([*words, "--polygons", "svg"]) == 2
     assert "--polygons svg is none of geojson, labelme, coco" in capsys.readouterr().err
+
+
+def test_strange_names_and_pipes_end_nothing(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    pixels = Image.fromarray(np.zeros((8, 9, 3), np.uint8))
+    strange = os.fsdecode(b"in/a\xff.png")
+    for name in (strange, "in/new\nline.png", f"in/{'n' * 250}.png", "in/z.png"):
+        pixels.save(name)
+    os.mkfifo("in/pipe.png")
+    words = ["predict", str(folder), "in", "--out", "out", "--polygons", "labelme,coco"]
+    for _ in range(2):
+        assert main([*words, "--json"]) == 1
+        said = capsys.readouterr()
+        assert "in/pipe.png is no file" in said.err
+        assert "is too long" in said.err
+        with open("out/predictions.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["mask"] for row in rows] == ["a\\udcff.png", "new\nline.png", "z.png"]
+    assert {image["file"] for image in json.loads(said.out)["kept"]} >= {strange, "in/z.png"}

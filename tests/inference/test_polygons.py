@@ -149,6 +149,17 @@ def test_they_are_written(tmp_path: Path) -> None:
     assert os.path.normpath(seen) == os.path.realpath("in/ü x.jpg")
 
 
+def test_names_that_are_no_utf_8_come_back_as_they_are(tmp_path: Path) -> None:
+    source = Path(os.fsdecode(b"in/a\xff.jpg"))
+    target = Target(source=source, name="a.jpg", stem=tmp_path / "a")
+    write_polygons(target, np.zeros((2, 3), np.uint8), LABELS, ("labelme", "coco"))
+    seen = json.loads((tmp_path / "a.labelme.json").read_text())["imagePath"]
+    assert os.path.normpath(tmp_path / seen) == os.path.realpath(source)
+    assert json.loads((tmp_path / "a.coco.json").read_text())["images"][0]["file_name"] == (
+        source.name
+    )
+
+
 @pytest.mark.slow
 def test_a_noisy_mask_takes_seconds() -> None:
     ids = np.random.default_rng(0).integers(0, 3, (1000, 1000), dtype=np.uint8)

@@ -230,7 +230,8 @@ def _print_warnings(result: "PredictResult") -> None:
     many = counted(len(result.written) + len(result.kept), "image")
     print(f"Look before you use them: {len(warned)} of {many} unlike those of the training.")
     for image in warned[:_WARNINGS]:
-        print(f"  {image.file}: {image.warning}")
+        file = image.file.encode("utf-8", "backslashreplace").decode()
+        print(f"  {file}: {image.warning}")
     if len(warned) > _WARNINGS:
         print(f"  ... all stand in {result.out}/predictions.csv")
 

@@ -14,6 +14,7 @@ model with the same settings is left as it is, so that the same call goes on whe
 """
 
 import io
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -301,9 +302,9 @@ def find_done(target: Target, out: Path, settings: Settings, key: str) -> Predic
     try:
         if record is None or record.key != target.key(key):
             return None
+        if not all(file.is_file() for file in target.asked(settings)):
+            return None
     except OSError:
-        return None
-    if not all(file.is_file() for file in target.asked(settings)):
         return None
     mask = target.mask.relative_to(out).as_posix()
     return PredictedImage.from_figures(target.given, mask, record.figures)
@@ -359,6 +360,20 @@ def predict_file(
         return outcome
 
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name, as nearly all file systems have it."""
+
+
+def _unusable(target: Target, settings: Settings) -> str | None:
+    """Why an image of this name cannot be predicted, which would otherwise end all others."""
+    if target.source.exists() and not target.source.is_file():
+        return f"{target.source} is no file"  # a pipe would be waited for
+    longest = max(target.asked(settings), key=lambda file: len(os.fsencode(file.name)))
+    if len(os.fsencode(longest.name)) > _LONGEST_NAME:
+        return f"the name of {target.source} is too long for {longest.suffix} beside it: shorten it"
+    return None
+
+
 def _predict_near(
     bundle: Bundle,
     target: Target,
@@ -372,6 +387,8 @@ def _predict_near(
         describe = partial(_describe, target, bundle.labels, out)
         try:
             own = target.key(key)
+            if (unusable := _unusable(target, settings)) is not None:
+                return unusable
         except OSError as error:
             return f"cannot read {target.source}: {error.strerror}"
         if target.raster:

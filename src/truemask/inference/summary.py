@@ -144,8 +144,9 @@ def add_to_summary(out: Path, images: Sequence[PredictedImage], labels: LabelMap
     with _alone(out):
         rows = read_summary(out, labels)
         for image in images:
-            rows.pop(image.mask, None)
-            rows[image.mask] = _row(image)
+            row = _row(image)
+            rows.pop(row["mask"], None)
+            rows[row["mask"]] = row
         text = io.StringIO()
         writer = csv.DictWriter(text, columns_of(labels), restval="", lineterminator="\n")
         writer.writeheader()
@@ -162,10 +163,15 @@ def columns_of(labels: LabelMap) -> tuple[str, ...]:
     return ("file", "mask", "height", "width", *shares, *sure, *pixels, *areas)
 
 
+def _text(name: str) -> str:
+    """As a table can hold it and give it back: bytes that are no UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _row(image: PredictedImage) -> dict[str, str]:
     row = {
-        "file": image.file,
-        "mask": image.mask,
+        "file": _text(image.file),
+        "mask": _text(image.mask),
         "height": str(image.height),
         "width": str(image.width),
         "confidence": f"{image.confidence:.6f}",
