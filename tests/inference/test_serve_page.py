@@ -308,3 +308,15 @@ def test_a_doubtful_photo_is_marked(browser, tmp_path):
         browser.find_element(By.ID, "file").send_keys(str(strange))
         until(browser, "return /400 × 300/.test(document.getElementById('status').textContent)")
         assert "unlike the training images" in browser.find_element(By.CLASS_NAME, "doubt").text
+
+
+def test_of_two_models_it_is_said_which_did_not_answer(browser, two, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(encoded(pixels(60, 90))[:200])
+    browser.get(two)
+    browser.find_element(By.ID, "file").send_keys(str(broken))
+    problem = browser.find_element(By.ID, "problem")
+    WebDriverWait(browser, 20).until(lambda _: problem.text)
+    assert problem.text.startswith(
+        ("This photo was not predicted: first: ", "This photo was not predicted: second: ")
+    )

@@ -38,7 +38,10 @@
   async function ask(model, file) {
     const answer = await fetch(`/predict?mask=true&model=${encodeURIComponent(model.name)}`, { method: "POST", body: file });
     const said = await answer.json().catch(() => null);
-    if (!answer.ok || !said) throw new Error(said?.detail ?? `the server answered with ${answer.status}`);
+    if (!answer.ok || !said) {
+      const reason = said?.detail ?? `the server answered with ${answer.status}`;
+      throw new Error(about.models.length > 1 ? `${model.name}: ${reason}` : reason);
+    }
     const bytes = Uint8Array.from(atob(said.mask), (sign) => sign.charCodeAt(0));
     const blob = new Blob([bytes], { type: "image/png" });
     return { said, blob, ids: await read(blob, said.width, said.height) };
