@@ -24,7 +24,7 @@ from truemask.models.tiling import LARGEST_SIDE
 WHOLE_PIXELS = LARGEST_SIDE**2
 """Larger images are predicted in tiles by PyTorch, one at a time."""
 
-_BATCH_PIXELS = 1 << 18
+_BATCH_PIXELS = 1 << 16
 """Of a batch; larger images are computed alone. Batches spare what each call costs beside its sums,
 which only small images notice, and take memory (docs/log.md)."""
 
