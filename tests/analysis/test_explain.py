@@ -17,7 +17,7 @@ from truemask.analysis.explain_words import position_words
 from truemask.bundle import load_bundle
 from truemask.cli import main
 from truemask.evaluation import evaluate
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 from truemask.metrics.calibration import BINS
 from truemask.miniatures.writing import write_miniature
 from truemask.results import PartResult

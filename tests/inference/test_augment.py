@@ -11,7 +11,7 @@ from truemask.bundle import Bundle
 from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec, resize_image
 from truemask.inference.augment import augmented
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 from truemask.models.unet import UNet

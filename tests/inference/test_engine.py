@@ -11,7 +11,7 @@ from truemask.bundle import Bundle
 from truemask.errors import UsageError
 from truemask.inference.engine import Engine, OnnxEngine, TorchEngine
 from truemask.inference.export import export
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 
 pytest.importorskip("onnxruntime", reason="needs `pip install truemask[onnx]`")
 

@@ -21,7 +21,7 @@ from truemask.inference import export as module
 from truemask.inference.export import export, onnx_runner, read_metadata
 from truemask.inference.parity import LabelledImage, Parity, compare_predictions
 from truemask.inference.portable import Portable
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter
 from truemask.models.texture_cnn import TextureCNN

@@ -14,7 +14,8 @@ from truemask.errors import UsageError
 from truemask.images import ImageSpec
 from truemask.inference.engine import TorchEngine
 from truemask.inference.lowered import lower, with_precision
-from truemask.inference.predict import predict, predict_image
+from truemask.inference.predict import predict
+from truemask.inference.predict_image import predict_image
 from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
 from truemask.models.segmenter import Segmenter

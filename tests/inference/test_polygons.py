@@ -15,7 +15,7 @@ from scipy import ndimage
 from truemask.inference.places import Place
 from truemask.inference.polygon_files import coco, geojson, labelme, write_polygons
 from truemask.inference.polygons import ring_area, trace_regions
-from truemask.inference.targets import Target
+from truemask.inference.target import Target
 from truemask.labels import LabelMap
 
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})

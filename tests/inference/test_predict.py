@@ -17,10 +17,11 @@ from truemask.datasets.sample import Sample
 from truemask.errors import UsageError
 from truemask.evaluation import evaluate
 from truemask.images import RGB, ImageSpec
-from truemask.inference import predict as module
+from truemask.inference import predict_image as module
 from truemask.inference import tally
 from truemask.inference.overlay import overlay_image
-from truemask.inference.predict import predict, predict_image
+from truemask.inference.predict import predict
+from truemask.inference.predict_image import predict_image
 from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
 from truemask.models.described import build_network

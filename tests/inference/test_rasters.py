@@ -17,9 +17,10 @@ from truemask.checks.inputs import describe_images
 from truemask.datasets.reading import read_image, read_mask_raw
 from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec
-from truemask.inference import rasters, targets
+from truemask.inference import rasters, tiff_tags
 from truemask.inference.doubt import find_doubt
-from truemask.inference.predict import predict, predict_image
+from truemask.inference.predict import predict
+from truemask.inference.predict_image import predict_image
 from truemask.inference.settings import Settings
 from truemask.labels import LabelMap
 from truemask.models.described import build_network
@@ -247,7 +248,7 @@ def test_a_plain_tiff_has_a_png_unless_it_is_large(
     Image.fromarray(scene(3, 100, 120).transpose(1, 2, 0)).save(tmp_path / "a.tif")
     predict(bundle, [tmp_path / "a.tif"], tmp_path / "out")
     assert (tmp_path / "out" / "a.png").exists()
-    monkeypatch.setattr(targets, "HUGE_SIDE", 100)
+    monkeypatch.setattr(tiff_tags, "HUGE_SIDE", 100)
     predict(bundle, [tmp_path / "a.tif"], tmp_path / "large")
     with Image.open(tmp_path / "out" / "a.png") as mask:
         assert np.array_equal(np.array(mask), read_mask_raw(tmp_path / "large" / "a.tif"))

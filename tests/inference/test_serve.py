@@ -33,7 +33,7 @@ from truemask.checks.inputs import describe_images  # noqa: E402
 from truemask.inference.doubt import find_doubt  # noqa: E402
 from truemask.inference.engine import TorchEngine  # noqa: E402
 from truemask.inference.overlay import overlay_image  # noqa: E402
-from truemask.inference.predict import predict_image  # noqa: E402
+from truemask.inference.predict_image import predict_image  # noqa: E402
 from truemask.inference.serve_queue import ServedModel  # noqa: E402
 
 

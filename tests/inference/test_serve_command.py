@@ -30,7 +30,7 @@ from truemask.images import ImageSpec  # noqa: E402
 from truemask.inference import engine_choice  # noqa: E402
 from truemask.inference.engine import OnnxEngine, TorchEngine  # noqa: E402
 from truemask.inference.engine_choice import choose_engine, open_file  # noqa: E402
-from truemask.inference.predict import predict_image  # noqa: E402
+from truemask.inference.predict_image import predict_image  # noqa: E402
 from truemask.labels import LabelMap  # noqa: E402
 from truemask.models.segmenter import Segmenter  # noqa: E402
 from truemask.models.unet import UNet  # noqa: E402

@@ -9,7 +9,8 @@ from truemask.errors import UsageError
 from truemask.inference.records import Record
 from truemask.inference.settings import Settings
 from truemask.inference.summary import PredictedImage, add_to_summary, read_summary
-from truemask.inference.targets import Target, find_targets
+from truemask.inference.target import Target
+from truemask.inference.targets import find_targets
 from truemask.labels import LabelMap
 
 LABELS = LabelMap(names=("sky", "road"), values={0: 0, 1: 1})

@@ -16,7 +16,7 @@ from truemask.data.collate import collate
 from truemask.datasets import voc as voc_module
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 from truemask.miniatures.writing import write_miniature
 from truemask.runs import Run
 from truemask.training.fit import train

@@ -18,11 +18,12 @@ from truemask.bundle import load_bundle
 from truemask.cluster import call_on_cluster, describe, joined, require_shared, shared
 from truemask.files import remove_partial
 from truemask.inference.lowered import with_precision
-from truemask.inference.predict import Outcome, predict, predict_file
+from truemask.inference.predict import predict
+from truemask.inference.predict_file import Outcome, predict_file
 from truemask.inference.records import model_key
 from truemask.inference.settings import Settings
 from truemask.inference.summary import PredictResult
-from truemask.inference.targets import Target
+from truemask.inference.target import Target
 
 
 def predict_on_ray(

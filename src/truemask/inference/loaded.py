@@ -23,7 +23,7 @@ from truemask.inference.doubt import Doubt, find_doubt, known_inputs
 from truemask.inference.hub import fetch, hub_id
 from truemask.inference.lowered import Precision, with_precision
 from truemask.inference.overlay import overlay_image
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 from truemask.labels import LabelMap
 from truemask.report import pictures
 from truemask.report.formats import percent
@@ -250,7 +250,7 @@ class LoadedModel:
                 list, each by itself, so that no image changes another's mask; for more than fit
                 into memory see `predict_each`.
             probabilities: whether to keep the probability of each class.
-            tile: see `inference.predict.predict_image`.
+            tile: see `inference.predict_image.predict_image`.
             flips: whether to average the probabilities of the image and its mirror images.
             scales: sizes of the image, such as (0.75, 1, 1.25), whose probabilities are averaged.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from truemask.bundle import Bundle
 from truemask.geometry import Box
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 from truemask.metrics.confusion import confusion_matrices, iou, mean_over_classes
 
 _LARGEST_SIDE = 2048

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from truemask.files import write_text
 from truemask.inference.places import Place
 from truemask.inference.polygons import Region, Ring, ring_area, trace_regions
-from truemask.inference.targets import Target
+from truemask.inference.target import Target
 from truemask.labels import LabelMap
 from truemask.regions import Runs
 

@@ -13,36 +13,18 @@ is settled before the first is predicted (`targets.py`). An image whose mask was
 model with the same settings is left as it is, so that the same call goes on where one was ended.
 """
 
-import io
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from jaxtyping import Float16, Shaped, UInt8
-from PIL import Image
-from torch import Tensor
 
 from truemask.bundle import Bundle
-from truemask.datasets.reading import read_image, read_mask_raw
-from truemask.errors import JobFailed, UsageError
-from truemask.files import atomic_path, make_folder
-from truemask.geometry import Box
-from truemask.images import ImageSpec, to_rgb
-from truemask.inference.augment import augmented
-from truemask.inference.doubt import Doubt, find_doubt
+from truemask.errors import UsageError
+from truemask.files import make_folder
 from truemask.inference.lowered import with_precision
-from truemask.inference.overlay import overlay_image
-from truemask.inference.polygon_files import write_polygons
-from truemask.inference.predict_raster import predict_raster
-from truemask.inference.rasters import UnusableRaster
-from truemask.inference.records import Record, model_key, read_record
+from truemask.inference.predict_file import Outcome, predict_file
+from truemask.inference.records import model_key, read_record
 from truemask.inference.settings import Settings
 from truemask.inference.summary import (
     PredictedImage,
@@ -50,107 +32,15 @@ from truemask.inference.summary import (
     add_to_summary,
     read_summary,
 )
-from truemask.inference.tally import Tally, read_off
-from truemask.inference.targets import Target, Targets, find_targets
-from truemask.inference.videos import read_frame
+from truemask.inference.target import Target
+from truemask.inference.targets import Targets, find_targets
 from truemask.labels import LabelMap
-from truemask.memory import explain_memory
-from truemask.models.segmenter import evaluating
-from truemask.models.tiling import logits_by_blocks
-
-Outcome = PredictedImage | str
-"""What was written, or why an image cannot be used."""
 
 Calling = Callable[[Sequence[Target]], Iterator[tuple[int, Outcome]]]
 """Predicts images and gives, in any order, the place of each and what came of it."""
 
 _TABLE_EVERY_S = 10.0
 """How often the table is written while images are predicted."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prediction:
-    """What a model says of one image.
-
-    Attributes:
-        ids: the most probable class of each pixel, on the CPU.
-        confidence: mean over pixels of the probability of that class.
-        entropy: mean over pixels of the entropy of the probabilities, as a share of the largest
-            that there is.
-        probabilities: the probability of each class, on the CPU; `None` unless asked for.
-    """
-
-    ids: UInt8[Tensor, "H W"]
-    confidence: float
-    entropy: float
-    probabilities: Float16[Tensor, "K H W"] | None = None
-
-
-def predict_image(
-    bundle: Bundle,
-    image: Shaped[Tensor, "C H W"],
-    *,
-    probabilities: bool = False,
-    tile: int | None = None,
-    flips: bool = False,
-    scales: Sequence[float] = (1.0,),
-) -> Prediction:
-    """Predict one image, on the device where the model is; its mode stays as it was.
-
-    Without flips and scales, the ids are those that `evaluation.evaluate` counts, pixel for pixel.
-
-    Args:
-        bundle: the model and its labels.
-        image: of the dtype and range that the model takes, any height and width.
-        probabilities: whether to keep the probability of each class.
-        tile: largest side of a tile in pixels; `None` cuts only images above 2048x2048 pixels.
-        flips: whether to average the probabilities of the image and its mirror images.
-        scales: sizes of the image whose probabilities are averaged.
-
-    Raises:
-        UsageError: the image is of another kind than the model takes.
-    """
-    prediction, _ = _predict_image(
-        bundle,
-        image,
-        Settings(probabilities=probabilities, flips=flips, scales=tuple(scales)),
-        tile,
-    )
-    return prediction
-
-
-def _predict_image(
-    bundle: Bundle, image: Shaped[Tensor, "C H W"], settings: Settings, tile: int | None
-) -> tuple[Prediction, Tally]:
-    model, labels = bundle.model, bundle.labels
-    device = model.mean.device
-    pixels = image.as_subclass(Tensor)
-    height, width = pixels.shape[-2:]
-    ids = torch.empty(height, width, dtype=torch.uint8)
-    kept = None
-    if settings.probabilities:
-        kept = torch.empty(labels.num_classes, height, width, dtype=torch.float16)
-    tally = Tally(labels.num_classes)
-    with evaluating(model), torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        compute = augmented(
-            model, flips=settings.flips, scales=settings.scales, temperature=bundle.temperature
-        )
-        for box, logits in logits_by_blocks(
-            model, lambda box: box.crop(pixels), height, width, tile=tile, compute=compute
-        ):
-
-            def keep(strip: Box, found: Tensor, box: Box = box) -> None:
-                if kept is not None:
-                    strip.paste(box.crop(kept), found)
-
-            box.paste(ids, read_off(bundle, logits, tally, keep=keep))
-    prediction = Prediction(
-        ids=ids,
-        confidence=tally.mean(tally.confidence),
-        entropy=tally.mean(tally.entropy),
-        probabilities=kept,
-    )
-    return prediction, tally
 
 
 def predict(
@@ -322,198 +212,3 @@ def _one_by_one(
     bundle = with_precision(bundle, settings.precision)
     for index, target in enumerate(targets):
         yield index, predict_file(bundle, target, out, settings=settings, key=key, tick=tick)
-
-
-def predict_file(
-    bundle: Bundle,
-    target: Target,
-    out: Path,
-    *,
-    settings: Settings,
-    key: str,
-    tick: Callable[[float], None] | None = None,
-) -> Outcome:
-    """Predict one image and write its files.
-
-    Args:
-        bundle: the model and its labels.
-        target: the image.
-        out: the folder of the masks.
-        settings: what is asked for.
-        key: what `records.model_key` gives, which the mask keeps.
-        tick: called with the share of a raster that is done.
-
-    Returns:
-        What was written, or why the image cannot be used.
-
-    Raises:
-        UsageError: a file cannot be written, or the memory does not suffice.
-    """
-    with ExitStack() as stack:
-        try:
-            near = stack.enter_context(target.at_hand())
-        except (UsageError, JobFailed) as error:
-            return str(error)
-        outcome = _predict_near(bundle, near, out, settings=settings, key=key, tick=tick)
-        if target.stored is not None and isinstance(outcome, str):
-            outcome = outcome.replace(str(near.source), target.given)
-        return outcome
-
-
-_LONGEST_NAME = 255
-"""Bytes of a file's name, as nearly all file systems have it."""
-
-
-def _unusable(target: Target, settings: Settings) -> str | None:
-    """Why an image of this name cannot be predicted, which would otherwise end all others."""
-    if target.source.exists() and not target.source.is_file():
-        return f"{target.source} is no file"  # a pipe would be waited for
-    longest = max(target.asked(settings), key=lambda file: len(os.fsencode(file.name)))
-    if len(os.fsencode(longest.name)) > _LONGEST_NAME:
-        return f"the name of {target.source} is too long for {longest.suffix} beside it: shorten it"
-    return None
-
-
-def _predict_near(
-    bundle: Bundle,
-    target: Target,
-    out: Path,
-    *,
-    settings: Settings,
-    key: str,
-    tick: Callable[[float], None] | None,
-) -> Outcome:
-    with explain_memory(where=f"at {target.given}", remedy="give a lower --tile, such as 1024"):
-        describe = partial(_describe, target, bundle.labels, out)
-        try:
-            own = target.key(key)
-            if (unusable := _unusable(target, settings)) is not None:
-                return unusable
-        except OSError as error:
-            return f"cannot read {target.source}: {error.strerror}"
-        if target.raster:
-            return _predict_raster(bundle, target, settings, own, describe, tick)
-        try:
-            image = _read(target, bundle.model.images)
-            prediction, tally = _predict_image(bundle, image, settings, settings.tile)
-            doubt = find_doubt(bundle, image)
-        except UsageError as error:
-            return str(error)
-        height, width = prediction.ids.shape
-        described = describe(tally, height, width, None, doubt)
-        record = target.record(own, described.figures(), settings)
-        _clear_way(target)
-        _write(target, prediction, bundle.labels, record)
-        if settings.overlay:
-            rgb = to_rgb(image, bundle.model.images)
-            _write_overlay(target, rgb, prediction.ids.numpy(), bundle.labels)
-        if settings.polygons:
-            write_polygons(target, prediction.ids.numpy(), bundle.labels, settings.polygons)
-        return described
-
-
-def _read(target: Target, spec: ImageSpec) -> Shaped[Tensor, "C H W"]:
-    if target.frame is None:
-        image: Tensor = read_image(target.source, spec)
-        return image
-    try:
-        return read_frame(target.source, target.frame, spec)
-    except UsageError as error:
-        raise UsageError(f"frame {target.frame}: {error}") from error
-
-
-def _predict_raster(
-    bundle: Bundle,
-    target: Target,
-    settings: Settings,
-    key: str,
-    describe: Callable[[Tally, int, int, float | None, Doubt | None], PredictedImage],
-    tick: Callable[[float], None] | None,
-) -> Outcome:
-    make_folder(target.stem.parent)
-    clear = partial(_clear_way, target)
-    try:
-        found = predict_raster(
-            bundle, target, settings, key=key, describe=describe, clear=clear, tick=tick
-        )
-    except UnusableRaster as error:
-        return str(error)
-    if (overview := found.overview) is not None:
-        _write_overlay(target, overview.colors, overview.ids, bundle.labels)
-    if settings.polygons:
-        ids = read_mask_raw(target.mask)
-        write_polygons(target, ids, bundle.labels, settings.polygons, place=found.place)
-    return found.image
-
-
-def _clear_way(target: Target) -> None:
-    """Make the folder, and remove what an earlier prediction left beside the mask.
-
-    So a mask never stands beside files of another prediction, whenever this one is ended.
-    """
-    make_folder(target.stem.parent)
-    for file in target.owned(read_record(target.mask)):
-        if file != target.mask:
-            file.unlink(missing_ok=True)
-
-
-def _write(target: Target, prediction: Prediction, labels: LabelMap, record: Record) -> None:
-    mask = Image.fromarray(prediction.ids.numpy())
-    # The mask first: its header is what allows the other files to be replaced.
-    _write_picture(mask, target.mask, format="PNG", pnginfo=record.png_info())
-    mask.putpalette(labels.palette.tobytes())
-    _write_picture(mask, target.color, format="PNG")
-    if prediction.probabilities is not None:
-        with atomic_path(target.probabilities) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                probabilities=prediction.probabilities.numpy(),
-                classes=np.array(labels.names),
-            )
-
-
-def _write_overlay(
-    target: Target,
-    image: UInt8[np.ndarray, "H W 3"],
-    ids: UInt8[np.ndarray, "H W"],
-    labels: LabelMap,
-) -> None:
-    drawn = overlay_image(image, ids, labels)
-    _write_picture(Image.fromarray(drawn), target.overlay, format="JPEG", quality=90)
-
-
-def _write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
-    # By way of memory, because Pillow's own errors do not tell a full disk from others.
-    content = io.BytesIO()
-    picture.save(content, **options)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getvalue())
-
-
-def _describe(
-    target: Target,
-    labels: LabelMap,
-    out: Path,
-    tally: Tally,
-    height: int,
-    width: int,
-    pixel_area: float | None,
-    doubt: Doubt | None,
-) -> PredictedImage:
-    counts = dict(zip(labels.names, tally.counts.tolist(), strict=True))
-    areas = None
-    if pixel_area is not None:
-        areas = {name: count * pixel_area for name, count in counts.items()}
-    return PredictedImage(
-        file=target.given,
-        mask=target.mask.relative_to(out).as_posix(),
-        height=height,
-        width=width,
-        shares={name: tally.mean(count) for name, count in counts.items()},
-        confidence=tally.mean(tally.confidence),
-        entropy=tally.mean(tally.entropy),
-        pixels=counts,
-        areas=areas,
-        unlikeness=None if doubt is None else doubt.unlikeness,
-        warning=None if doubt is None else doubt.warning,
-    )

@@ -27,7 +27,7 @@ from truemask.inference.records import SOFTWARE
 from truemask.inference.settings import Settings
 from truemask.inference.summary import PredictedImage
 from truemask.inference.tally import Tally, read_off
-from truemask.inference.targets import Target
+from truemask.inference.target import Target
 from truemask.models.segmenter import evaluating
 from truemask.models.tiling import HUGE_SIDE, logits_by_blocks
 

@@ -15,9 +15,10 @@ from truemask.bundle import load_bundle
 from truemask.errors import JobFailed, UsageError
 from truemask.files import remove_partial
 from truemask.inference.lowered import with_precision
-from truemask.inference.predict import Calling, Outcome, predict_file
+from truemask.inference.predict import Calling
+from truemask.inference.predict_file import Outcome, predict_file
 from truemask.inference.settings import Settings
-from truemask.inference.targets import Target
+from truemask.inference.target import Target
 
 _predict_one: Callable[[Target], Outcome]
 """What a process does with an image; set when it starts."""

@@ -18,7 +18,7 @@ from jaxtyping import Shaped, UInt8
 
 from truemask.bundle import Bundle
 from truemask.inference.engine import Engine
-from truemask.inference.predict import predict_image
+from truemask.inference.predict_image import predict_image
 from truemask.models.tiling import LARGEST_SIDE
 
 WHOLE_PIXELS = LARGEST_SIDE**2

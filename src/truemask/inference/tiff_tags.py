@@ -1,8 +1,11 @@
 """The tags of a TIFF, whatever its pixels are; Pillow opens only those whose pixels it knows."""
 
+import struct
 from pathlib import Path
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from truemask.models.tiling import HUGE_SIDE
 
 WIDTH, HEIGHT, DESCRIPTION, ORIENTATION, SOFTWARE = 256, 257, 270, 274, 305
 
@@ -29,3 +32,17 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
         for tag in tags:  # while the file is open
             tags.get(tag)
     return tags
+
+
+def is_raster(path: Path) -> bool:
+    """Whether a file is a TIFF that is georeferenced, or larger than is read whole."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    if path.with_suffix(".tfw").exists():
+        return True
+    try:
+        tags = tiff_tags(path)
+        pixels = int(tags[WIDTH]) * int(tags[HEIGHT])
+        return pixels > HUGE_SIDE**2 or any(tag in tags for tag in GEOREFERENCE)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return False  # What is wrong with it is said when it is read.
