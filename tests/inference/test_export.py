@@ -18,6 +18,7 @@ from truemask.bundle import Bundle
 from truemask.errors import JobFailed, UsageError
 from truemask.images import ImageSpec
 from truemask.inference import export as module
+from truemask.inference import portable
 from truemask.inference.export import export, onnx_runner, read_metadata
 from truemask.inference.parity import LabelledImage, Parity, compare_predictions
 from truemask.inference.portable import Portable
@@ -66,6 +67,25 @@ def images(bundle: Bundle) -> list[LabelledImage]:
     return [LabelledImage(picture(bundle.model, *size)[0]) for size in SIZES]
 
 
+class Pyramid(UNet):
+    """Pools to several bins, of sizes that are no multiples of them."""
+
+    def __init__(self) -> None:
+        super().__init__(in_channels=3, out_channels=4, widths=(4, 6))
+        self.bins = nn.ModuleList([nn.AdaptiveAvgPool2d(size) for size in (1, 2, (3, 2), 6)])
+
+    def forward(self, images):
+        found = super().forward(images)
+        for each in self.bins:
+            found = found + nn.functional.interpolate(each(found), found.shape[2:], mode="bilinear")
+        return found
+
+
+def pyramid() -> Pyramid:
+    torch.manual_seed(0)
+    return Pyramid()
+
+
 def unet(**options) -> UNet:
     torch.manual_seed(0)
     return UNet(**{"in_channels": 3, "out_channels": 4, "widths": (4, 6, 8)} | options)
@@ -78,6 +98,7 @@ BUNDLES: dict[str, Callable[[], Bundle]] = {
     "downscaled, bilinear": lambda: make(unet(downscale=3, upsampling="bilinear")),
     "resizing": lambda: make(unet(), size=(32, 48)),
     "textures": lambda: make(TextureCNN(), GREY),
+    "pooling": lambda: make(pyramid()),
 }
 
 
@@ -165,6 +186,14 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Portable, "_logits", other)
     with pytest.raises(JobFailed, match="pixels of 5 images get another class"):
+        export(bundle, tmp_path / "model.onnx", images=images(bundle))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_compute_is_not_written(tmp_path, monkeypatch):
+    bundle = make(pyramid())
+    monkeypatch.setattr(portable, "_with_portable_pooling", lambda model: model)
+    with pytest.raises(JobFailed, match=r"cannot compute an image of \d+ x \d+ by this network"):
         export(bundle, tmp_path / "model.onnx", images=images(bundle))
     assert list(tmp_path.iterdir()) == []
 

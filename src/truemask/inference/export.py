@@ -27,6 +27,7 @@ from truemask.files import atomic_path, make_folder, write_text
 from truemask.inference.parity import LabelledImage, Other, Parity, compare_predictions
 from truemask.inference.portable import Portable
 from truemask.models.segmenter import evaluating
+from truemask.untrusted import one_line
 
 Format = Literal["onnx", "torch", "triton"]
 
@@ -158,7 +159,8 @@ def onnx_runner(path: Path, *, threads: int = 0) -> Other:
         threads: of the CPU; 0 takes all.
 
     Raises:
-        UsageError: `onnxruntime` is not installed.
+        UsageError: `onnxruntime` is not installed. What it returns raises JobFailed where the file
+            cannot compute an image.
     """
     runtime = _import("onnxruntime")
     options = runtime.SessionOptions()
@@ -167,7 +169,14 @@ def onnx_runner(path: Path, *, threads: int = 0) -> Other:
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(image: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        ids: np.ndarray[Any, np.dtype[np.uint8]] = session.run(["mask"], {"image": image})[0]
+        try:
+            ids: np.ndarray[Any, np.dtype[np.uint8]] = session.run(["mask"], {"image": image})[0]
+        except Exception as error:  # ONNX Runtime has a kind for each of its codes
+            height, width = image.shape[1:3]
+            raise JobFailed(
+                f"ONNX Runtime cannot compute an image of {height} x {width} by this network's "
+                f"file: {one_line(error)[:300]}"
+            ) from error
         return ids
 
     return run

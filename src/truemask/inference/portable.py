@@ -4,13 +4,14 @@ What a bundle knows goes inside: scaling, padding to the network's stride, cropp
 of the class. What comes in is what a decoder of images gives, of any height and width.
 """
 
+import copy
 from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
-from torch.nn import functional
 
+from truemask.inference.resampling import binned, resized, resized_antialiased
 from truemask.models.segmenter import Network, Segmenter
 
 
@@ -30,7 +31,7 @@ class Portable(nn.Module):
         self, model: Segmenter, *, temperature: float = 1.0, probabilities: bool = False
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model = _with_portable_pooling(model)
         self.temperature = temperature
         self.probabilities = probabilities
 
@@ -63,11 +64,8 @@ class Portable(nn.Module):
         if size is None:
             return self._whole(images)
         wanted = (images.shape[-2], images.shape[-1])
-        # As `resize_image`, which asks which side is longer: a program that is exported with it
-        # takes no images but those that are wider than high.
-        small = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
-        logits = self._whole(small)
-        return functional.interpolate(logits, wanted, mode="bilinear")
+        logits = self._whole(resized_antialiased(images.float(), size))
+        return resized(logits, wanted)
 
     def _whole(self, images: Shaped[Tensor, "N C H W"]) -> Float[Tensor, "N L H W"]:
         height, width = images.shape[-2:]
@@ -83,6 +81,37 @@ class Portable(nn.Module):
         logits: Tensor = self.model.network(self.model._normalize(padded))
         # Not sliced: an exported program would then hold for sizes that need padding only.
         return logits.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
+
+
+class _BinMeans(nn.Module):
+    """`nn.AdaptiveAvgPool2d`, for every size."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.size = (rows, columns)
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C rows columns"]:
+        return binned(x, self.size)
+
+
+def _with_portable_pooling(model: Segmenter) -> Segmenter:
+    """The model, or a copy with `_BinMeans` where it pools to several bins, as pyramids do."""
+
+    def bins(layer: nn.Module) -> tuple[int, int] | None:
+        if not isinstance(layer, nn.AdaptiveAvgPool2d):
+            return None
+        size = layer.output_size
+        rows, columns = size if isinstance(size, tuple) else (size, size)
+        return None if rows is None or columns is None or rows == columns == 1 else (rows, columns)
+
+    if not any(bins(layer) for layer in model.modules()):
+        return model
+    model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if (found := bins(layer)) is not None:
+                setattr(parent, name, _BinMeans(*found))
+    return model
 
 
 def _is_near(places: Int64[Tensor, " P"], length: int) -> Bool[Tensor, ""]:
