@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Shaped
 
 from truemask.datasets.bsds500 import read_annotators
+from truemask.datasets.mask_files import read_mask_raw
 from truemask.datasets.part_folders import files_ending
-from truemask.datasets.reading import read_mask_raw
 from truemask.errors import UsageError
 from truemask.metrics.edges import THRESHOLDS, TOLERANCE, EdgeCounts, EdgeResult, edge_counts
 

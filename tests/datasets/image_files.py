@@ -6,7 +6,20 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from truemask.datasets.reading import read_image
+from truemask.errors import UsageError
+from truemask.images import RGB
+
+
+def refused(path: Path, text: str, reader=lambda path: read_image(path, RGB)) -> None:
+    """Reading the file is refused with one line that names it."""
+    with pytest.raises(UsageError, match=text) as caught:
+        reader(path)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def save(path: Path, pixels: np.ndarray, **options) -> Path:

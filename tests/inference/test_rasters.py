@@ -14,7 +14,8 @@ from torch import nn
 
 from truemask.bundle import Bundle, Inputs
 from truemask.checks.inputs import describe_images
-from truemask.datasets.reading import read_image, read_mask_raw
+from truemask.datasets.mask_files import read_mask_raw
+from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec
 from truemask.inference import rasters, tiff_tags

@@ -13,8 +13,8 @@ from PIL.Image import Image
 
 from truemask.checks.probe import Fault, Probe
 from truemask.datasets.decoding import Frame, load, open_image, orientation, turn
+from truemask.datasets.mask_files import lossy_kind, read_open_mask
 from truemask.datasets.paired import RawMask, nearest
-from truemask.datasets.reading import lossy_kind, read_open_mask
 from truemask.errors import UsageError
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from truemask.datasets.lists import require_folder
+from truemask.datasets.mask_files import read_mask_raw
 from truemask.datasets.matlab import read_mat, shape_in_mat
 from truemask.datasets.paired import RawMask
 from truemask.datasets.pairing import Pair
@@ -27,7 +28,6 @@ from truemask.datasets.part_folders import (
     own_parts,
     pairs_in,
 )
-from truemask.datasets.reading import read_mask_raw
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError
 from truemask.files import read_json

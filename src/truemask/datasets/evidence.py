@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from truemask.datasets.reading import read_mask_raw
+from truemask.datasets.mask_files import read_mask_raw
 from truemask.datasets.scanning import MaskScan
 from truemask.errors import UsageError
 

@@ -13,10 +13,11 @@ from truemask.datasets.cityscapes import CLASSES, LABELS, TRAIN_LABELS
 from truemask.datasets.decoding import image_size, open_image
 from truemask.datasets.layout import some
 from truemask.datasets.lists import find_home, require_folder
+from truemask.datasets.mask_files import is_grey_gif, palette_of, read_open_mask
 from truemask.datasets.matlab import read_mat
 from truemask.datasets.pairing import Pair
 from truemask.datasets.part_folders import files_ending, own_parts
-from truemask.datasets.reading import is_grey_gif, palette_of, read_image, read_open_mask
+from truemask.datasets.reading import read_image
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError
 from truemask.images import RGB

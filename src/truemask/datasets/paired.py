@@ -14,9 +14,10 @@ from torchvision import tv_tensors
 
 from truemask.channels import ChannelSums
 from truemask.datasets.decoding import Frame, image_frame, image_size, turn
+from truemask.datasets.mask_files import read_mask_raw
 from truemask.datasets.measuring import Measured, spots_of_image
 from truemask.datasets.pairing import Pair
-from truemask.datasets.reading import read_image_and_frame, read_mask_raw, read_measured
+from truemask.datasets.reading import read_image_and_frame, read_measured
 from truemask.datasets.sample import Sample
 from truemask.datasets.scanning import turn_of_mask
 from truemask.errors import UsageError

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from truemask.datasets.decoding import Frame, image_frame, open_image, raw_mode
+from truemask.datasets.mask_files import GREY_STEPS, is_grey_gif, palette_of, read_open_mask
 from truemask.datasets.pairing import Pair
-from truemask.datasets.reading import GREY_STEPS, is_grey_gif, palette_of, read_open_mask
 from truemask.errors import UsageError
 from truemask.labels import pack_rgb
 

@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Int64
 from torchvision import tv_tensors
 
+from truemask.datasets.mask_files import read_mask_raw
 from truemask.datasets.paired import Size, nearest
-from truemask.datasets.reading import read_image, read_mask_raw
+from truemask.datasets.reading import read_image
 from truemask.datasets.sample import Parts, Sample
 from truemask.datasets.shard_cache import CachedShards, LocalShards, Store
 from truemask.datasets.shard_manifest import MANIFEST, Entry, Manifest, Member, Shard

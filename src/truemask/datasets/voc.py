@@ -16,10 +16,10 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from truemask.datasets.decoding import open_image
 from truemask.datasets.downloads import fetch, terminal_progress
 from truemask.datasets.lists import find_home, pairs_of, read_list, require_folder
+from truemask.datasets.mask_files import palette_of, read_open_mask
 from truemask.datasets.paired import RawMask
 from truemask.datasets.pairing import Pair
 from truemask.datasets.part_folders import own_parts, path_of
-from truemask.datasets.reading import palette_of, read_open_mask
 from truemask.datasets.receiving import Archive
 from truemask.datasets.sample import Parts
 from truemask.errors import UsageError

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from truemask.bundle import Bundle
-from truemask.datasets.reading import read_image, read_mask_raw
+from truemask.datasets.mask_files import read_mask_raw
+from truemask.datasets.reading import read_image
 from truemask.errors import JobFailed, UsageError
 from truemask.files import atomic_path, make_folder
 from truemask.images import ImageSpec, to_rgb
