@@ -2,17 +2,18 @@
 
 import functools
 import http.server
-import importlib.util
 import multiprocessing
 import os
 import pickle
 import re
 import signal
+import sys
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -570,8 +571,9 @@ def test_passwords_are_not_shown(tmp_path):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")
-def test_a_bucket_without_its_library_says_what_to_install():
+def test_a_bucket_without_its_library_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
     with pytest.raises(UsageError, match=r"s3://bucket/set.*pip install 'truemask\[s3\]'"):
         shards("s3://bucket/set")
 

@@ -219,7 +219,7 @@ def test_many_names_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monke
 def s3(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The same in a bucket of a server that speaks S3."""
     pytest.importorskip("s3fs", reason="needs s3fs: pip install 'truemask[s3]'")
-    pytest.importorskip("moto", reason="needs pip install 'moto[s3]' flask flask-cors")
+    pytest.importorskip("moto", reason="needs the extra dev")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
