@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import torch
+from fsspec.registry import _registry
 from image_files import blocks, photo, save, save_palette
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -573,7 +573,7 @@ def test_passwords_are_not_shown(tmp_path):
 
 def test_a_bucket_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(_registry, "s3", raising=False)
     with pytest.raises(UsageError, match=r"s3://bucket/set.*pip install 'truemask\[s3\]'"):
         shards("s3://bucket/set")
 
