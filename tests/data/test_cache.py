@@ -147,7 +147,7 @@ def test_it_tells_what_the_dataset_tells(tmp_path):
         assert (kept.labels, kept.images) == (LABELS, RGB)
         assert list(kept.attributes) == [{}] * 4
         assert not hasattr(kept, "sizes")
-        assert not hasattr(kept, "endless")
+        assert not kept.endless
         assert kept.resized((5, 6))[0].image.shape == (3, 5, 6)
     for kept in (MemoryCache(telling, limit=0), in_file(telling, tmp_path)):
         assert (kept.sizes, kept.attributes) == (telling.sizes, telling.attributes)

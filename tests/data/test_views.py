@@ -95,10 +95,16 @@ def test_data_that_does_not_go_together():
         View.of([data, grey])
 
 
-def test_endless_data_takes_no_view():
-    parts = textures(size=8, train=2, validation=2, test=2)
+def test_endless_data_is_not_put_together_but_some_of_it_is_a_view():
+    parts = textures(size=8, train=5, validation=2, test=2)
+    train = parts["train"]
     with pytest.raises(UsageError, match="generated anew .* leave out data.split"):
-        View.of([parts["train"]])
+        View.of([train])
+    some = View.some(train, [4, 1, 1])
+    assert some.names == ("train-000004", "train-000001", "train-000001")
+    assert not getattr(some, "endless", False)
+    assert [torch.equal(some[0].image, train[index].image) for index in (4, 0)] == [True, False]
+    assert len(list(some)) == len(some) == 3
     assert len(View.of([parts["validation"], parts["test"]])) == 4
 
 

@@ -29,29 +29,9 @@ from truemask.inference.records import model_key, read_record
 from truemask.inference.settings import Settings
 from truemask.inference.summary import PredictedImage, add_to_summary, read_summary
 from truemask.labels import LabelMap
-from truemask.models.described import build_network
 from truemask.models.segmenter import Segmenter
 
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = {
-        "_target_": "truemask.models.unet.UNet", "in_channels": 3, "out_channels": 3,
-        "widths": [4, 8],
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = Segmenter(network=build_network(network), images=RGB)
-    nn.init.normal_(model.network.head.weight)  # type: ignore[union-attr]
-    place = tmp_path_factory.mktemp("run") / "model"
-    save_bundle(place, model=model, network=network, labels=LABELS, info={})
-    return place
-
-
-@pytest.fixture
-def bundle(folder: Path) -> Bundle:
-    return load_bundle(folder)
 
 
 @pytest.fixture
@@ -211,7 +191,7 @@ def test_masks_of_an_earlier_version_are_made_anew(bundle: Bundle, images: Path)
 
 @pytest.mark.slow
 def test_several_processes_write_what_one_writes(
-    folder: Path, bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
+    bundle_folder: Path, bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -220,7 +200,7 @@ def test_several_processes_write_what_one_writes(
         settings = Settings(probabilities=True)
         plain = predict(bundle, [images], Path("plain"), settings=settings)
         calling = in_processes(
-            folder, Path("out"), count=2, settings=settings, key=model_key(bundle, settings)
+            bundle_folder, Path("out"), count=2, settings=settings, key=model_key(bundle, settings)
         )
         result = predict(bundle, [images], Path("out"), settings=settings, calling=calling)
     finally:
@@ -259,14 +239,13 @@ def test_a_process_that_dies_is_one_line(tmp_path: Path, images: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_command_with_one_line(
-    folder: Path, images: Path, number: signal.Signals
+    bundle_folder: Path, images: Path, number: signal.Signals
 ) -> None:
     for copy in range(300):
         shutil.copy(images / "0.png", images / f"copy{copy:03d}.png")
-    command = [sys.executable, "-m", "truemask", "predict", str(folder), "in", "--out", "out"]
-    process = subprocess.Popen(
-        [*command, "--flips"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    words = ["predict", str(bundle_folder), "in", "--out", "out", "--flips"]
+    command = [sys.executable, "-m", "truemask", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(Path("out").glob("copy00*.color.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -284,9 +263,9 @@ def test_a_signal_ends_the_command_with_one_line(
 
 
 def test_the_command_says_what_it_left(
-    folder: Path, images: Path, capsys: pytest.CaptureFixture[str]
+    bundle_folder: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["predict", str(folder), "in", "--out", "out", "--polygons", "geojson,labelme"]
+    words = ["predict", str(bundle_folder), "in", "--out", "out", "--polygons", "geojson,labelme"]
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("6 masks in out")
     assert main(words) == 0
@@ -299,7 +278,7 @@ def test_the_command_says_what_it_left(
     assert "--polygons svg is none of geojson, labelme, coco" in capsys.readouterr().err
 
 
-def test_strange_names_and_pipes_end_nothing(folder, tmp_path, monkeypatch, capsys):
+def test_strange_names_and_pipes_end_nothing(bundle_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
     pixels = Image.fromarray(np.zeros((8, 9, 3), np.uint8))
@@ -307,7 +286,7 @@ def test_strange_names_and_pipes_end_nothing(folder, tmp_path, monkeypatch, caps
     for name in (strange, "in/new\nline.png", f"in/{'n' * 250}.png", "in/z.png"):
         pixels.save(name)
     os.mkfifo("in/pipe.png")
-    words = ["predict", str(folder), "in", "--out", "out", "--polygons", "labelme,coco"]
+    words = ["predict", str(bundle_folder), "in", "--out", "out", "--polygons", "labelme,coco"]
     for _ in range(2):
         assert main([*words, "--json"]) == 1
         said = capsys.readouterr()

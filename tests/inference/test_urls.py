@@ -10,19 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
-from truemask.bundle import build_network, save_bundle
 from truemask.cli import main
 from truemask.errors import UsageError
-from truemask.images import RGB
 from truemask.inference import urls
 from truemask.inference.summary import read_summary
 from truemask.inference.urls import fetch
 from truemask.labels import LabelMap
-from truemask.models.segmenter import Segmenter
 
 LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})
 
@@ -66,20 +61,6 @@ def server() -> Iterator[str]:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = {
-        "_target_": "truemask.models.unet.UNet", "in_channels": 3, "out_channels": 3,
-        "widths": [4, 8],
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = Segmenter(network=build_network(network), images=RGB)
-    nn.init.normal_(model.network.head.weight)  # type: ignore[union-attr]
-    place = tmp_path_factory.mktemp("run") / "model"
-    save_bundle(place, model=model, network=network, labels=LABELS, info={})
-    return place
 
 
 def test_an_image_is_fetched_and_named(server: str, tmp_path: Path) -> None:
@@ -149,12 +130,12 @@ def test_no_proxy_is_asked(server: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_command(
-    server: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    server: str, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "b.png").write_bytes(png(3))
-    words = ["predict", str(folder), f"{server}/a.png", "b.png", "--out", "out"]
+    words = ["predict", str(bundle_folder), f"{server}/a.png", "b.png", "--out", "out"]
     assert main(words) == 2
     assert "is a URL: --allow-urls public" in capsys.readouterr().err
     assert main([*words, "--allow-urls", "public"]) == 1

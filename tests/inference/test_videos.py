@@ -5,35 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
-from truemask.bundle import Bundle, build_network
+from truemask.bundle import Bundle
 from truemask.errors import UsageError
 from truemask.images import RGB
 from truemask.inference import videos
 from truemask.inference.predict import predict
 from truemask.inference.targets import find_targets
 from truemask.inference.videos import frame_times, read_frame
-from truemask.labels import LabelMap
-from truemask.models.segmenter import Segmenter
 
 av = pytest.importorskip("av")
-
-LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})
-
-
-@pytest.fixture
-def bundle() -> Bundle:
-    network = {
-        "_target_": "truemask.models.unet.UNet", "in_channels": 3, "out_channels": 3,
-        "widths": [4, 8],
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = Segmenter(network=build_network(network), images=RGB)
-    nn.init.normal_(model.network.head.weight)  # type: ignore[union-attr]
-    return Bundle(model=model.eval(), labels=LABELS, network=network, info={})
 
 
 def encode(path: Path, count: int = 25, rate: int = 10) -> Path:

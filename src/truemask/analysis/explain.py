@@ -19,13 +19,14 @@ from rich.console import Console
 
 from truemask.analysis import explain_summary as summary
 from truemask.analysis import explain_words as words
-from truemask.analysis.explain_images import SEED, Some, chosen, telling
+from truemask.analysis.explain_images import SEED, chosen, telling
 from truemask.analysis.explain_page import page_of
 from truemask.analysis.explain_pictures import Album, has_gates
 from truemask.analysis.explain_tally import Sampled, Tally
 from truemask.analysis.explanation import Explanation, Frame, TakenBack, TemperatureFit
 from truemask.analysis.quantities import column
 from truemask.bundle import save_temperature
+from truemask.data.views import View
 from truemask.datasets.sample import SegmentationDataset
 from truemask.errors import UsageError
 from truemask.files import write_json, write_text
@@ -314,7 +315,7 @@ def _album(
     )
     if album.names:
         place_of = {name: place for place, name in enumerate(dataset.names)}
-        again = Some(dataset=dataset, indices=[place_of[name] for name in album.names])
+        again = View.some(dataset, [place_of[name] for name in album.names])
         opened.evaluate(part, dataset=again, observe=album, console=console, title="Drawing")
     return album
 

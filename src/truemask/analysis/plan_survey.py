@@ -1,18 +1,15 @@
 """The survey that a plan rests on: of the training part, with the counts of earlier surveys."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from truemask.analysis.plan_facts import Facts
 from truemask.analysis.survey import survey
 from truemask.analysis.survey_cache import CountsCache
 from truemask.analysis.survey_result import PartSurvey
 from truemask.data.views import View
-from truemask.datasets.sample import Sample, SegmentationDataset
+from truemask.datasets.sample import SegmentationDataset
 from truemask.datasets.scanning import shuffle_key
 from truemask.errors import counted
-from truemask.images import ImageSpec
-from truemask.labels import LabelMap
 
 MOST_COUNTED = 5000
 """Images that are counted for a plan, at most."""
@@ -38,7 +35,8 @@ def look_at(
     """
     train = parts["train"]
     endless = bool(getattr(train, "endless", False))
-    some = _First(train, _GENERATED) if endless else _drawn(train)
+    few = range(min(_GENERATED, len(train)))
+    some = View.some(train, few) if endless else _drawn(train)
     found = survey({"train": some}, name="", cache=CountsCache(), progress=progress).parts["train"]
     facts = Facts.of(found, images=len(train), spec=train.images, endless=endless)
     return facts, _warnings(facts, found)
@@ -69,29 +67,3 @@ def _warnings(facts: Facts, found: PartSurvey) -> list[str]:
         shown = reason if name in reason else f"{name}: {reason}"
         notes.append(f"{counted(found.unreadable, 'image')} cannot be read, the first: {shown}")
     return notes
-
-
-@dataclass(frozen=True)
-class _First:
-    """The first samples of those that are generated without end."""
-
-    dataset: SegmentationDataset
-    count: int
-
-    @property
-    def labels(self) -> LabelMap:
-        return self.dataset.labels
-
-    @property
-    def images(self) -> ImageSpec:
-        return self.dataset.images
-
-    @property
-    def names(self) -> list[str]:
-        return [f"sample {index}" for index in range(len(self))]
-
-    def __len__(self) -> int:
-        return min(self.count, len(self.dataset))
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[index]

@@ -10,10 +10,10 @@ import logging
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import PIL
@@ -24,11 +24,10 @@ from torchvision import tv_tensors
 
 from truemask.data.cache_file import CacheFile
 from truemask.data.cache_folder import SUFFIX
-from truemask.data.views import attributes, fingerprint, read_mask, resized
+from truemask.data.views import Wrapped, fingerprint, read_mask, resized
 from truemask.datasets.paired import Size
 from truemask.datasets.sample import Sample, SegmentationDataset
 from truemask.files import default_cache_folder
-from truemask.images import ImageSpec
 from truemask.labels import LabelMap
 
 FOLDER_BYTES = 32 << 30
@@ -86,7 +85,7 @@ def cached(
     return kept
 
 
-class Cache(ABC):
+class Cache(Wrapped, ABC):
     """A dataset that gives the samples of another, and keeps them."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
@@ -99,9 +98,6 @@ class Cache(ABC):
     @abstractmethod
     def keep(self, index: int, sample: Sample) -> None:
         """Keep the sample, where there is room."""
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.find(index)
@@ -119,26 +115,6 @@ class Cache(ABC):
     def labels(self) -> LabelMap:
         """The dataset's."""
         return self.dataset.labels
-
-    @property
-    def images(self) -> ImageSpec:
-        """The dataset's."""
-        return self.dataset.images
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The dataset's."""
-        return self.dataset.names
-
-    @property
-    def attributes(self) -> Sequence[Mapping[str, str]]:
-        """The dataset's."""
-        return attributes(self.dataset)
-
-    @property
-    def sizes(self) -> Sequence[Size]:
-        """The dataset's; missing where it has none."""
-        return cast(Sequence[Size], cast(Any, self.dataset).sizes)
 
     def resized(self, size: Size) -> SegmentationDataset:
         """The dataset at another height and width; nothing of it is kept."""

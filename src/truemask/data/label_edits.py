@@ -7,7 +7,6 @@ map go through a table of 256 ids.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
 
 import torch
 from torchvision import tv_tensors
@@ -267,12 +266,8 @@ class Relabelled(Wrapped):
         labels: the dataset's label map, edited.
     """
 
+    dataset: SegmentationDataset
     labels: LabelMap
-
-    @property
-    def sizes(self) -> tuple[Size, ...]:
-        """The dataset's; missing where it has none."""
-        return cast(tuple[Size, ...], cast(Any, self.dataset).sizes)
 
     @cached_property
     def _table(self) -> tuple[bytes, int | None]:

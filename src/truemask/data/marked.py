@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class Ignoring(Wrapped):
         own_size: whether masks come at their own size, which is then that of the list.
     """
 
+    dataset: SegmentationDataset
     regions: Mapping[str, Sequence[RegionMark]]
     digest: str
     own_size: bool = True
@@ -34,11 +35,6 @@ class Ignoring(Wrapped):
     def labels(self) -> LabelMap:
         """The dataset's."""
         return self.dataset.labels
-
-    @property
-    def sizes(self) -> tuple[Size, ...]:
-        """The dataset's; missing where it has none."""
-        return cast(tuple[Size, ...], cast(Any, self.dataset).sizes)
 
     def resized(self, size: Size) -> "Ignoring":
         """The same samples at another height and width."""

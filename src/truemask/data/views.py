@@ -40,7 +40,7 @@ class View:
         places: (source, index in it) of each sample, in the order of the view.
 
     Raises:
-        UsageError: the sources have different label maps or kinds of images, or one is endless.
+        UsageError: the sources have different label maps or kinds of images.
     """
 
     sources: tuple[SegmentationDataset, ...]
@@ -49,11 +49,6 @@ class View:
     def __post_init__(self) -> None:
         assert self.sources, "a view needs a source"
         for source in self.sources:
-            if getattr(source, "endless", False):
-                raise UsageError(
-                    "data that is generated anew for every epoch cannot be split or chosen from: "
-                    "leave out data.split and data.subset, and set the sizes of its parts"
-                )
             if source.labels != self.labels:
                 raise UsageError("parts with different label maps cannot be put together")
             if source.images != self.images:
@@ -61,8 +56,17 @@ class View:
 
     @classmethod
     def of(cls, datasets: Iterable[SegmentationDataset]) -> "View":
-        """All samples of all datasets, sorted by name, so that it matters not how they came."""
+        """All samples of all datasets, sorted by name, so that it matters not how they came.
+
+        Raises:
+            UsageError: the datasets do not go together, or one is endless.
+        """
         sources = tuple(datasets)
+        if any(getattr(source, "endless", False) for source in sources):
+            raise UsageError(
+                "data that is generated anew for every epoch cannot be split or chosen from: "
+                "leave out data.split and data.subset, and set the sizes of its parts"
+            )
         places = [
             (source, index)
             for source, dataset in enumerate(sources)
@@ -70,6 +74,11 @@ class View:
         ]
         places.sort(key=lambda place: sources[place[0]].names[place[1]])
         return cls(sources=sources, places=tuple(places))
+
+    @classmethod
+    def some(cls, dataset: SegmentationDataset, indices: Iterable[int]) -> "View":
+        """Samples of one dataset, in this order; of an endless one these and no others."""
+        return cls(sources=(dataset,), places=tuple((0, index) for index in indices))
 
     def take(self, indices: Iterable[int]) -> "View":
         """The samples at these indices, in this order."""
@@ -135,9 +144,8 @@ class View:
         return measured(self.sources[source], place)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Wrapped:
-    """What stays the same of a dataset whose samples are changed one by one.
+    """What stays the same of a dataset whose samples are changed or kept one by one.
 
     Attributes:
         dataset: where the samples come from.
@@ -161,6 +169,11 @@ class Wrapped:
         return attributes(self.dataset)
 
     @property
+    def sizes(self) -> Sequence[Size]:
+        """The dataset's; missing where it has none."""
+        return cast(Sequence[Size], cast(Any, self.dataset).sizes)
+
+    @property
     def endless(self) -> bool:
         """Whether the dataset takes any index from 0 on."""
         return bool(getattr(self.dataset, "endless", False))
@@ -178,6 +191,7 @@ class Resized(Wrapped):
             brought.
     """
 
+    dataset: SegmentationDataset
     size: Size
 
     @property
