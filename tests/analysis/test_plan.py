@@ -384,6 +384,37 @@ def test_an_edited_plan_is_not_overwritten(photos: Path, tmp_path: Path) -> None
     assert file.read_text() == "data: {}\n"
 
 
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_data_that_no_training_takes_have_no_plan(
+    images: int, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos / "train"
+    for kind in ("images", "masks"):
+        for file in sorted((folder / kind).iterdir())[images:]:
+            file.unlink()
+    file = tmp_path / "plan.yaml"
+    code = main(["plan", str(folder), "--out", str(file)])
+    said = capsys.readouterr().err
+    words = ["train", str(folder), *SMALL, f"runs={tmp_path / 'runs'}"]
+    assert main([*words, f"experiment={file}"] if file.exists() else [*words, "plan=false"]) == code
+    if images == 3:
+        assert (code, file.exists()) == (0, True)
+    else:
+        assert (code, file.exists()) == (2, False)
+        assert "too small to be split into parts" in said
+        assert said.count("\n") == 1
+        assert said == capsys.readouterr().err
+
+
+def test_data_without_images_to_validate_with_have_no_plan(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", str(photos / "train"), "data.dataset.split=[1,0,0]"]
+    assert main(words) == 2
+    assert "no validation images, and every training needs some" in capsys.readouterr().err
+    assert main([*words, "data.split={_target_: truemask.data.splits.Ratio}"]) == 0
+
+
 SMALL = ["trainer.max_epochs=1", "model.widths=[4,8]", "checks.enabled=false"]
 
 

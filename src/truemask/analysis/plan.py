@@ -29,8 +29,8 @@ from truemask.analysis.plan_sizes import crop_size, focus_choice, scale_choice, 
 from truemask.analysis.plan_survey import look_at
 from truemask.analysis.plan_symmetry import augmentation_choices
 from truemask.datasets.sample import SegmentationDataset
-from truemask.errors import UsageError, counted
-from truemask.training.opening import Opened, open_parts
+from truemask.errors import counted
+from truemask.training.opening import Opened, open_parts, require_trainable
 from truemask.training.settings import DataSettings, TrainerSettings, parse_time
 from truemask.training.setup import settings
 
@@ -108,7 +108,7 @@ def make_plan(
         progress: called with (done, total) while samples are looked at.
 
     Raises:
-        UsageError: the data or a setting cannot be used.
+        UsageError: a setting or the data cannot be used, or a training could not use the data.
     """
     data: DataSettings = settings(DataSettings, config["data"], key="data")
     trainer: TrainerSettings = settings(TrainerSettings, config["trainer"], key="trainer")
@@ -122,11 +122,7 @@ def make_plan(
         opened=opened,
         progress=progress,
     )
-    if "train" not in parts or len(parts["train"]) == 0:
-        raise UsageError(
-            "data.dataset has no train images, and a plan is made from them: give "
-            "'data.split={_target_: truemask.data.splits.Ratio}' to part those that there are"
-        )
+    require_trainable(parts)
     facts, warnings = look_at(parts, progress=progress)
     if data.resize is not None:
         facts = facts.resized(data.resize[0], data.resize[1])

@@ -18,7 +18,8 @@ from truemask.data.randomness import epoch_order
 from truemask.data.splits import Ratio, assign, refuse_overlap, resplit
 from truemask.data.views import View, resized
 from truemask.datasets.sample import Parts, SegmentationDataset
-from truemask.errors import UsageError
+from truemask.datasets.splitting import FEWEST
+from truemask.errors import UsageError, counted
 from truemask.labels import LabelMap
 from truemask.training.marking import exclude, ignore_regions
 from truemask.training.settings import DataSettings
@@ -103,6 +104,27 @@ def open_parts(
         data = replace(data, ignore_regions=settled)
         notes.append(note)
     return Parts(made, (*parts.notes, *notes)), data
+
+
+def require_trainable(parts: Parts) -> None:
+    """Refuse data without images to train on, or to validate with.
+
+    Raises:
+        UsageError: such a part is missing or empty.
+    """
+    every = sum(map(len, parts.values()))
+    for name in ("train", "validation"):
+        if name in parts and len(parts[name]) > 0:
+            continue
+        if 0 < every < FEWEST:
+            raise UsageError(
+                f"data.dataset is too small to be split into parts: it holds "
+                f"{counted(every, 'image')}, and at least {FEWEST} are needed, better 20"
+            )
+        raise UsageError(
+            f"data.dataset has no {name} images, and every training needs some: give "
+            "'data.split={_target_: truemask.data.splits.Ratio}' to part those that there are"
+        )
 
 
 def _open(

@@ -17,15 +17,14 @@ from truemask.data.cache import FOLDER_BYTES, cached
 from truemask.data.statistics import Statistics, measure
 from truemask.data.transforms import RandomScaleCrop, Transform
 from truemask.datasets.sample import Parts, Sample, SegmentationDataset
-from truemask.datasets.splitting import FEWEST
-from truemask.errors import UsageError, counted
+from truemask.errors import UsageError
 from truemask.images import RGB, ImageSpec
 from truemask.labels import LabelMap
 from truemask.models.described import NETWORKS, build_network
 from truemask.models.segmenter import Network, Segmenter
 from truemask.training.hardware import default_workers
 from truemask.training.loss_setup import settle_loss
-from truemask.training.opening import Opened, open_parts
+from truemask.training.opening import Opened, open_parts, require_trainable
 from truemask.training.settings import DataSettings, TrainerSettings
 
 CROP_PIXELS = 240 * 320
@@ -107,18 +106,7 @@ def prepare(
         opened=opened,
         progress=progress,
     )
-    every = sum(map(len, parts.values()))
-    for name in ("train", "validation"):
-        if name not in parts or len(parts[name]) == 0:
-            if 0 < every < FEWEST:
-                raise UsageError(
-                    f"data.dataset is too small to be split into parts: it holds "
-                    f"{counted(every, 'image')}, and at least {FEWEST} are needed, better 20"
-                )
-            raise UsageError(
-                f"data.dataset has no {name} images, and every training needs some: give "
-                "'data.split={_target_: truemask.data.splits.Ratio}' to part those that there are"
-            )
+    require_trainable(parts)
     notes = list(parts.notes)
     workers = default_workers(trainer.accelerator) if data.num_workers is None else data.num_workers
     # What is generated anew for every epoch is never asked for twice.
