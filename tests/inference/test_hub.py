@@ -1,6 +1,7 @@
 """Models on a Hub that the Hub's own library speaks to over HTTP, and their cards."""
 
 import base64
+import io
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from truemask.inference.hub import HubId, hub_id
 from truemask.inference.loaded import LoadedModel
 from truemask.inference.parity import LabelledImage
 from truemask.inference.push import push
+from truemask.inference.sources import find_source
 from truemask.labels import LabelMap
 from truemask.metrics.scoring import score
 from truemask.models.segmenter import Segmenter
@@ -106,10 +108,10 @@ class Hub:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.loads(answer.read())
 
-    def put(self, repo: str, files: dict[str, bytes], *, gated: bool = False) -> None:
-        """A repository of files."""
+    def put(self, repo: str, files: dict[str, bytes], *, gated: bool = False) -> str:
+        """A repository of files; its commit."""
         encoded = {name: base64.b64encode(content).decode() for name, content in files.items()}
-        self.ask(f"/_repo/{repo}", {"gated": gated, "files": encoded})
+        return str(self.ask(f"/_repo/{repo}", {"gated": gated, "files": encoded})["sha"])
 
     def use(
         self, home: Path, *, token: str | None = None, url: str | None = None, offline: bool = False
@@ -322,6 +324,43 @@ def test_the_command_line_finds_the_server_by_itself(server, finished, tmp_path)
     assert done.returncode == 0, done.stderr
     pushed = json.loads(done.stdout)
     assert (pushed["private"], pushed["url"]) == (True, f"{server}/me/by-command")
+
+
+def test_a_model_of_the_hub_is_served(hub, finished, tmp_path) -> None:
+    pytest.importorskip("httpx", reason="needs `pip install httpx`")
+    import httpx
+
+    files = {name: (finished.bundle_folder / name).read_bytes() for name in (DESCRIPTION, WEIGHTS)}
+    commit = hub.put("they/roads", files)
+    hub.use(tmp_path)
+    found = find_source("hf://they/roads")
+    assert (found.place, found.run) == (f"they/roads@{commit}", None)
+    assert (found.name, found.version) == ("roads", commit[:8])
+    known = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    words = ["hf://they/roads", str(finished.path), "--engine", "torch", "--port", "0", "--json"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "truemask", "serve", *words],
+        env={**known, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"),
+             "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        text = ""
+        while not text.endswith("\n}\n"):
+            line = server.stdout.readline()
+            assert line, "it ended"
+            text += line
+        said = json.loads(text)
+        photo = io.BytesIO()
+        Image.fromarray(np.full((40, 48, 3), 90, np.uint8)).save(photo, "PNG")
+        answer = httpx.post(f"{said['address']}/predict?format=mask", content=photo.getvalue())
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+    assert said["models"][0]["name"] == "roads"
+    mask = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert mask.tolist() == ids(truemask.load("they/roads"))
 
 
 def test_the_card_is_valid_and_says_what_the_results_say(finished: Run, tmp_path: Path) -> None:

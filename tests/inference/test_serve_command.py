@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,8 +30,9 @@ from truemask.errors import UsageError  # noqa: E402
 from truemask.images import ImageSpec  # noqa: E402
 from truemask.inference import engine_choice  # noqa: E402
 from truemask.inference.engine import OnnxEngine, TorchEngine  # noqa: E402
-from truemask.inference.engine_choice import choose_engine, open_file  # noqa: E402
+from truemask.inference.engine_choice import Choice, find_pictures, open_file  # noqa: E402
 from truemask.inference.predict_image import predict_image  # noqa: E402
+from truemask.inference.sources import find_source  # noqa: E402
 from truemask.labels import LabelMap  # noqa: E402
 from truemask.models.segmenter import Segmenter  # noqa: E402
 from truemask.models.unet import UNet  # noqa: E402
@@ -61,6 +63,25 @@ def make_run(root: Path, *, seed: int = 0, pictures: int = 4) -> Run:
     return run
 
 
+def choose_engine(path: Path, images: Path | None = None) -> Choice:
+    """As the command does."""
+    source = find_source(path)
+    bundle = source.load()
+    pictures = find_pictures(source, bundle.model.images, images)
+    return engine_choice.choose_engine(source, bundle, pictures)
+
+
+def open_exported(file: Path, run: Run) -> Choice:
+    source = find_source(run.path)
+    bundle = source.load()
+    return open_file(file, source, bundle, find_pictures(source, bundle.model.images))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEMASK_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_run(tmp_path_factory.mktemp("runs"))
@@ -89,13 +110,13 @@ def process(*words: str) -> Iterator[tuple[subprocess.Popen, dict]]:
 
 def test_onnx_runtime_is_taken_once_it_is_proven_and_kept(run):
     bundle = run.load_bundle()
-    first = choose_engine(run, bundle)
+    first = choose_engine(run.path)
     assert isinstance(first.engine, OnnxEngine)
     assert "4 pictures" in first.reason
     files = list((run.path / "exports").iterdir())
     assert [file.suffix for file in files] == [".onnx"]
     before = files[0].stat().st_mtime_ns
-    second = choose_engine(run, bundle)
+    second = choose_engine(run.path)
     assert isinstance(second.engine, OnnxEngine)
     assert files[0].stat().st_mtime_ns == before
     image = pixels(seed=9)
@@ -107,17 +128,18 @@ def test_onnx_runtime_is_taken_once_it_is_proven_and_kept(run):
 def test_a_kept_file_that_says_something_else_is_made_anew(run, tmp_path):
     bundle = run.load_bundle()
     path = Path(run.path / "exports" / f"serve-{engine_choice.digest(bundle)}.onnx")
-    choose_engine(run, bundle)
+    choose_engine(run.path)
     good = path.read_bytes()
     other = make_run(tmp_path, seed=1)
-    choose_engine(other, other.load_bundle())
+    choose_engine(other.path)
     # Of other weights, under the name of these.
     path.write_bytes(next((other.path / "exports").iterdir()).read_bytes())
-    assert "agrees" in choose_engine(run, bundle).reason
+    assert "agrees" in choose_engine(run.path).reason
     assert len(path.read_bytes()) == len(good)
     path.write_bytes(b"nothing")
     with pytest.raises(UsageError, match="no ONNX file"):
         OnnxEngine(path)
+    assert "agrees" in choose_engine(run.path).reason
 
 
 def test_another_temperature_is_another_file(tmp_path):
@@ -129,22 +151,110 @@ def test_another_temperature_is_another_file(tmp_path):
 
 def test_torch_is_taken_where_nothing_can_be_proven(tmp_path, run, monkeypatch):
     bare = make_run(tmp_path, pictures=0)
-    choice = choose_engine(bare, bare.load_bundle())
+    choice = choose_engine(bare.path)
     assert isinstance(choice.engine, TorchEngine)
     assert "no pictures" in choice.reason
     monkeypatch.setattr(engine_choice, "find_spec", lambda name: None)
-    choice = choose_engine(run, run.load_bundle())
+    choice = choose_engine(run.path)
     assert isinstance(choice.engine, TorchEngine)
     assert "truemask[onnx]" in choice.reason
 
 
+@pytest.fixture
+def bare(run, tmp_path) -> Path:
+    """A copy of a run's bundle, with nothing of the run."""
+    return Path(shutil.copytree(run.bundle_folder, tmp_path / "roads" / "model"))
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for at in range(20):
+        (folder / f"{at:02}.png").write_bytes(encoded(pixels(seed=at)))
+    return folder
+
+
+def test_the_model_of_a_run_is_the_run_s(run, bare, tmp_path, monkeypatch):
+    found = find_source(run.bundle_folder)
+    assert found.run is not None
+    assert found.run.path.samefile(run.path)
+    assert (found.name, found.version) == ("roads", run.path.name)
+    choose_engine(run.path)
+    assert "in the run's exports" in choose_engine(run.bundle_folder).reason
+    monkeypatch.chdir(run.bundle_folder)
+    assert find_source(".").run.path.samefile(run.path)
+    (tmp_path / "link").symlink_to(run.bundle_folder)
+    assert find_source(tmp_path / "link").run.path.samefile(run.path)
+    # One that was copied into another run's folder is not that run's.
+    found = find_source(bare)
+    assert (found.run, found.name, found.place) == (None, "roads", str(bare))
+    copied = Path(shutil.copytree(bare, run.path / "copied"))
+    assert find_source(copied).run is None
+    shutil.rmtree(copied)
+
+
+def test_a_bundle_is_proven_on_images_that_are_given_and_its_file_kept_in_the_cache(bare, photos):
+    assert "--images DIR" in choose_engine(bare).reason
+    cache = bare.parents[1] / "cache" / "serve"
+    cache.mkdir(parents=True)
+    others = [cache / f"serve-{at:016}.onnx" for at in range(12)]
+    for at, other in enumerate(others):
+        other.write_bytes(b"of another model")
+        os.utime(other, (at, at))
+    (cache / "notes.txt").write_text("mine")
+    first = choose_engine(bare, photos)
+    assert isinstance(first.engine, OnnxEngine)
+    # Of the others, the seven that were used last are left.
+    (file,) = set(cache.iterdir()) - {*others[5:], cache / "notes.txt"}
+    assert len(list(cache.iterdir())) == 9
+    assert f"on 10 pictures of {photos}; kept as {file}" in first.reason
+    before, os_time = file.read_bytes(), file.stat().st_mtime_ns
+    second = choose_engine(bare, photos)
+    assert second.reason == f"kept as {file}"
+    assert file.read_bytes() == before
+    assert file.stat().st_mtime_ns > os_time  # so that files which are used stay
+    assert sorted(path.name for path in bare.iterdir()) == ["model.json", "model.safetensors"]
+    (photos / "00.png").write_bytes(b"no image")
+    with pytest.raises(UsageError, match=r"00\.png"):
+        choose_engine(bare, photos)
+
+
+def test_a_run_that_cannot_be_written_to_is_served_from_the_cache(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    (run.path / "exports").write_text("a file in the way")
+    assert "kept as" in choose_engine(run.path).reason
+    (tmp_path / "cache" / "serve").rename(tmp_path / "elsewhere")
+    (tmp_path / "cache").rmdir()
+    (tmp_path / "cache").write_text("another")
+    choice = choose_engine(run.path)
+    assert isinstance(choice.engine, TorchEngine)
+    assert "TRUEMASK_CACHE" in choice.reason
+
+
+def test_a_bundle_is_exported_and_served(bare, photos, capsys):
+    out = bare.parent / "model.onnx"
+    for words, wanted in ((["--out", str(out)], "--images DIR"),
+                          (["--images", str(photos)], "--out FILE")):  # fmt: skip
+        assert main(["export", str(bare), *words]) == 2
+        assert wanted in capsys.readouterr().err
+    assert main(["export", str(bare), "--images", str(photos), "--out", str(out)]) == 0
+    assert main(["serve", str(bare), "--engine", "torch", "--images", str(photos)]) == 2
+    assert "--images is for ONNX Runtime" in capsys.readouterr().err
+    with process(str(bare), "--file", str(out), "--images", str(photos)) as (_, said):
+        assert said["models"][0]["name"] == "roads"
+        assert said["models"][0]["engine"] == "ONNX Runtime fp32"
+        answer = httpx.post(f"{said['address']}/predict", content=encoded(pixels()))
+        assert answer.json()["model"] == "roads"
+
+
 def test_a_file_of_another_model_is_refused(run, tmp_path):
     other = make_run(tmp_path, seed=1)
-    choose_engine(other, other.load_bundle())
+    choose_engine(other.path)
     file = next((other.path / "exports").iterdir())
-    assert open_file(file, other.load_bundle(), other).engine.name == "ONNX Runtime fp32"
+    assert open_exported(file, other).engine.name == "ONNX Runtime fp32"
     with pytest.raises(UsageError, match="gives other masks"):
-        open_file(file, run.load_bundle(), run)
+        open_exported(file, run)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed
+from truemask.commands.words import ALLOW, MODEL, allowed
 from truemask.errors import UsageError
 
 # The command line starts fast: what imports PyTorch stands inside the functions.
 if TYPE_CHECKING:
     from truemask.bundle import Bundle
     from truemask.inference.parity import LabelledImage
+    from truemask.inference.sources import Source
     from truemask.runs import Run
 
 T = TypeVar("T")
@@ -25,7 +26,8 @@ EXAMPLES = (
     "truemask export runs/photos/DATE --int8                its convolutions in 8 bits\n"
     "truemask export runs/photos/DATE --format torch        a program of torch.export\n"
     "truemask export runs/photos/DATE --format triton --out repository/roads\n"
-    "truemask export runs/photos/DATE --images photos/new   compared on other images"
+    "truemask export runs/photos/DATE --images photos/new   compared on other images\n"
+    "truemask export USER/NAME --images photos/ --out model.onnx   a model of the Hub"
 )
 
 _CALIBRATION = 32
@@ -36,7 +38,7 @@ _NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "triton": "triton/model"}
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    command.add_argument("path", type=Path, metavar="RUN")
+    command.add_argument("path", type=Path, metavar="RUN", help=MODEL)
     command.add_argument("--format", choices=tuple(_NAMES), default="onnx", help="default: onnx")
     command.add_argument("--int8", action="store_true", help="convolutions in 8 bits")
     command.add_argument(
@@ -58,18 +60,23 @@ def run(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from truemask.inference.export import export
-    from truemask.runs import Run
+    from truemask.inference.sources import find_source
 
     if options.count < 1:
         raise UsageError(f"--count is {options.count}: give at least 1")
-    run = Run.open(options.path)
+    source = find_source(options.path)
+    if source.run is None:
+        _require_places(source, options)
     console: Console = options.console
-    bundle = run.load_bundle(allow=allowed(options.allow))
+    bundle = source.load(allow=allowed(options.allow))
     name = _NAMES[options.format]
     if options.int8:
         name = name.replace("model", "model.int8") if options.format == "onnx" else f"{name}-int8"
-    out = options.out or run.path / "exports" / name
-    images, calibration, source = _images(run, bundle, out, options)
+    out = options.out
+    if out is None:
+        assert source.run is not None, "required above"
+        out = source.run.path / "exports" / name
+    images, calibration, whose = _images(source.run, bundle, out, options)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Exporting", total=None)
         result = export(
@@ -90,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     parity = result.parity
     print(f"{result.path} ({result.bytes / 1e6:,.1f} MB)")
     print(
-        f"Compared on {parity.images} images {source}: {parity.differing:,} of {parity.pixels:,} "
+        f"Compared on {parity.images} images {whose}: {parity.differing:,} of {parity.pixels:,} "
         "pixels get another class than from the model."
     )
     of = "against the truth" if parity.labelled else "against the model's own masks"
@@ -98,8 +105,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_places(source: "Source", options: argparse.Namespace) -> None:
+    """What a run has, and a bundle that was copied or fetched has not."""
+    if options.images is None:
+        raise UsageError(
+            f"{source.place} is no run, which would know images to compare on: give --images DIR"
+        )
+    if options.out is None:
+        raise UsageError(f"{source.place} is no run to keep the file in: give --out FILE")
+
+
 def _images(
-    run: "Run", bundle: "Bundle", out: Path, options: argparse.Namespace
+    run: "Run | None", bundle: "Bundle", out: Path, options: argparse.Namespace
 ) -> "tuple[Sequence[LabelledImage], Sequence[LabelledImage], str]":
     """Images to compare on, others to find ranges on, and where the first are from."""
     from truemask.datasets.reading import read_image
@@ -107,6 +124,7 @@ def _images(
     from truemask.inference.targets import find_images
 
     if options.images is None:
+        assert run is not None, "required above"
         return _of_run(run, options)
     files = find_images([options.images], out)
     held = files[::2][:_CALIBRATION] if options.int8 else []

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed
+from truemask.commands.words import ALLOW, MODEL, allowed
 from truemask.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -33,12 +33,7 @@ EXAMPLES = (
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    command.add_argument(
-        "path",
-        type=Path,
-        metavar="RUN",
-        help="a run, a copy of its model/, or USER/NAME[@REVISION] of the Hugging Face Hub",
-    )
+    command.add_argument("path", type=Path, metavar="RUN", help=MODEL)
     command.add_argument(
         "inputs",
         nargs="+",
@@ -102,16 +97,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it, print, and give the exit code."""
-    from truemask.inference.loaded import open_bundle
+    from truemask.inference.sources import find_source
 
     settings = _settings(options)
     if options.engine == "ray" and (options.processes != 1 or options.allow_urls):
         name = "--allow-urls" if options.allow_urls else "--processes"
         raise UsageError(f"{name} is for this machine alone: leave it out with --engine ray")
     allow = allowed(options.allow)
-    bundle, folder, source = open_bundle(options.path, allow=allow)
-    if source != str(options.path):
-        options.console.print(f"Model: {source}", highlight=False, markup=False)
+    source = find_source(options.path)
+    bundle, folder = source.load(allow=allow), source.folder
+    if source.place != str(options.path):
+        options.console.print(f"Model: {source.place}", highlight=False, markup=False)
     from dataclasses import replace
 
     from truemask.inference.summary import PredictResult

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from truemask.commands.output import print_json
-from truemask.commands.words import ALLOW, allowed
+from truemask.commands.words import ALLOW, MODEL, allowed
 from truemask.errors import UsageError
 
 # The command line starts fast: what imports PyTorch stands inside the functions.
 if TYPE_CHECKING:
+    from truemask.bundle import Bundle
     from truemask.inference.engine_choice import Choice
     from truemask.inference.serve_queue import ServedModel
-    from truemask.runs import Run
+    from truemask.inference.sources import Source
 
 HELP = "Serve a model over HTTP, with a page to drop a photo on; two models side by side."
 EXAMPLES = (
     "truemask serve runs/photos/DATE                        http://127.0.0.1:8000\n"
     "truemask serve runs/photos/DATE runs/photos/OTHER      two models side by side\n"
+    "truemask serve USER/NAME@COMMIT --images photos/       a model of the Hugging Face Hub\n"
     "truemask serve runs/photos/DATE --host 0.0.0.0 --port 80 --queue 128\n"
     "curl --data-binary @photo.jpg 'http://127.0.0.1:8000/predict?format=mask' > mask.png"
 )
@@ -28,8 +30,10 @@ _ENGINES = ("auto", "onnx", "torch", "bf16")
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    command.add_argument("path", type=Path, metavar="RUN")
-    command.add_argument("other", type=Path, metavar="RUN2", nargs="?")
+    command.add_argument("path", type=Path, metavar="RUN", help=MODEL)
+    command.add_argument(
+        "other", type=Path, metavar="RUN2", nargs="?", help="another, to be seen beside it"
+    )
     command.add_argument("--host", default="127.0.0.1", help="default: this machine only")
     command.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
     command.add_argument(
@@ -40,6 +44,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--file", type=Path, metavar="ONNX", help="an exported file of RUN, such as an int8 one"
+    )
+    command.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="images on which an ONNX file is held against the model (default: those in the run)",
     )
     command.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
     command.add_argument(
@@ -75,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         raise UsageError(f"serve needs {error.name}: pip install 'truemask[serve]'") from error
     from truemask.inference.serve_limits import Limits
-    from truemask.runs import Run
+    from truemask.inference.sources import find_source
 
     limits = Limits(
         bytes=options.max_bytes,
@@ -87,14 +97,19 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.file is not None and options.other is not None:
         raise UsageError("--file is of one run: leave RUN2 out")
+    if options.images is not None and options.file is None and options.engine in ("torch", "bf16"):
+        raise UsageError(
+            f"--images is for ONNX Runtime: leave it out with --engine {options.engine}"
+        )
     if options.threads < 0:
         raise UsageError(f"--threads is {options.threads}: give 1 or more, or 0 for all cores")
     # Before the models are loaded, which takes long.
     listening = open_socket(options.host, options.port)
     with listening:
-        runs = [Run.open(path) for path in (options.path, options.other) if path is not None]
-        names = _names(runs)
-        models = [_serve(run, name, options) for run, name in zip(runs, names, strict=True)]
+        words = [word for word in (options.path, options.other) if word is not None]
+        sources = [find_source(word) for word in words]
+        named = zip(sources, _names(sources), strict=True)
+        models = [_serve(source, name, options) for source, name in named]
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{listening.getsockname()[1]}"
 
@@ -119,42 +134,45 @@ def _say(address: str, models: "list[ServedModel]", *, json: bool) -> None:
     sys.stdout.flush()
 
 
-def _serve(run: "Run", name: str, options: argparse.Namespace) -> "ServedModel":
+def _serve(source: "Source", name: str, options: argparse.Namespace) -> "ServedModel":
     from truemask.inference.serve_queue import ServedModel
 
-    bundle = run.load_bundle(allow=allowed(options.allow))
+    bundle = source.load(allow=allowed(options.allow))
     options.console.print(f"{name}: preparing its engine", style="dim", highlight=False)
-    choice = _choose(run, bundle, options)
+    choice = _choose(source, bundle, options)
     return ServedModel(name=name, bundle=bundle, engine=choice.engine, reason=choice.reason)
 
 
-def _choose(run: "Run", bundle: Any, options: argparse.Namespace) -> "Choice":
+def _choose(source: "Source", bundle: "Bundle", options: argparse.Namespace) -> "Choice":
     import torch
 
+    from truemask.inference import engine_choice as choices
     from truemask.inference.engine import OnnxEngine, TorchEngine
-    from truemask.inference.engine_choice import Choice, choose_engine, open_file
 
-    if options.file is not None:
-        return open_file(options.file, bundle, run, threads=options.threads)
-    if torch.cuda.is_available() and options.engine != "onnx":
-        bundle.model.to("cuda")
-    if options.engine in ("torch", "bf16"):
+    if options.file is None and options.engine in ("torch", "bf16"):
+        if torch.cuda.is_available():
+            bundle.model.to("cuda")
         if options.threads:
             torch.set_num_threads(options.threads)
         engine = TorchEngine(bundle, "bf16" if options.engine == "bf16" else "fp32")
-        return Choice(engine=engine, reason="asked for")
-    choice = choose_engine(run, bundle, threads=options.threads)
+        return choices.Choice(engine=engine, reason="asked for")
+    pictures = choices.find_pictures(source, bundle.model.images, options.images)
+    if options.file is not None:
+        return choices.open_file(options.file, source, bundle, pictures, threads=options.threads)
+    if torch.cuda.is_available() and options.engine != "onnx":
+        bundle.model.to("cuda")
+    choice = choices.choose_engine(source, bundle, pictures, threads=options.threads)
     if options.engine == "onnx" and not isinstance(choice.engine, OnnxEngine):
-        raise UsageError(f"{run.path} cannot be served by ONNX Runtime: {choice.reason}")
+        raise UsageError(f"{source.place} cannot be served by ONNX Runtime: {choice.reason}")
     return choice
 
 
-def _names(runs: "list[Run]") -> list[str]:
-    """A name for each run, of signs that need no escape in an address; no two are alike."""
-    paths = [run.path.resolve() for run in runs]
-    names = [_plain(path.parent.name) for path in paths]
+def _names(sources: "list[Source]") -> list[str]:
+    """A name for each, of signs that need no escape in an address; no two are alike."""
+    names = [_plain(source.name) for source in sources]
     if len(set(names)) < len(names):
-        names = [f"{name}-{_plain(path.name)}" for name, path in zip(names, paths, strict=True)]
+        both = zip(names, sources, strict=True)
+        names = [f"{name}-{_plain(source.version)}" for name, source in both]
     if len(set(names)) < len(names):
         names = [f"{name}-{i}" for i, name in enumerate(names, start=1)]
     return names

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 ALLOW = "a class of your own that an existing run may name, such as my_package.nets.MyNet"
 
+MODEL = "a run, a copy of its model/, or USER/NAME[@REVISION] of the Hugging Face Hub"
+
 _PARTS = ("train", "validation", "test")
 
 

@@ -1,14 +1,17 @@
-"""The engine of a run: ONNX Runtime where its file is proven to say what the model says.
+"""The engine of a model: ONNX Runtime where its file is proven to say what the model says.
 
-The file is made once and kept in the run (`exports/serve-<digest>.onnx`; the digest is of weights,
-labels, temperature and version). It is held against the model on the run's own pictures when it
-is made, and on a few of them at each start: another version of ONNX Runtime, another processor or
-another hand may have changed what it says.
+The file is made once and kept, in the run (`exports/serve-<digest>.onnx`; the digest is of weights,
+labels, temperature and version) or, of a model without a run or in one that cannot be written to,
+in the user's cache. It is held against the model on real pictures when it is made, and on a few of
+them at each start: another version of ONNX Runtime, another processor or another hand may have
+changed what it says.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,20 +22,31 @@ import torch
 
 from truemask import __version__
 from truemask.bundle import Bundle
+from truemask.datasets.reading import read_image
 from truemask.errors import JobFailed, UsageError
+from truemask.files import default_cache_folder, make_folder
 from truemask.images import ImageSpec
 from truemask.inference.engine import Engine, OnnxEngine, TorchEngine
 from truemask.inference.export import MOST_DIFFERING, export, read_metadata
-from truemask.inference.parity import LabelledImage, compare_predictions
+from truemask.inference.parity import LabelledImage, Lazy, compare_predictions
+from truemask.inference.sources import Source
+from truemask.inference.targets import find_images
 from truemask.runs import Run
 
 _COMPARED_AT_START = 3
+
+_MOST_PICTURES = 16
+"""Of a folder that is given, to compare on when a file is made."""
 
 _OF_INT8 = 0.05
 """Share of the pixels that a file in int8 may give another class: that it loses no more IoU than is
 allowed was proven on many images when it was made; here, that it is of this model."""
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+_MOST_CACHED = 8
+"""Files in the cache; the one that was used longest ago goes first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +62,54 @@ class Choice:
     reason: str
 
 
-def choose_engine(run: Run, bundle: Bundle, *, threads: int = 0) -> Choice:
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures to hold a file against.
+
+    Attributes:
+        images: as the model takes them.
+        whose: where they are from, such as "of the run".
+    """
+
+    images: Sequence[LabelledImage]
+    whose: str
+
+
+def find_pictures(source: Source, spec: ImageSpec, folder: Path | None = None) -> Pictures:
+    """Those of a folder where one is given, else the small ones that a run keeps, or none.
+
+    Args:
+        source: the model.
+        spec: the images that it takes.
+        folder: any images of the kind that it will see.
+
+    Raises:
+        UsageError: the folder holds no image.
+    """
+    if folder is not None:
+        # No folder of masks lies in it, as `find_images` otherwise has to leave one out.
+        files = find_images([folder], Path(os.devnull))
+        files = files[:: -(-len(files) // _MOST_PICTURES)]
+        read = Lazy(len(files), lambda at: LabelledImage(read_image(files[at], spec)))
+        return Pictures(images=read, whose=f"of {folder}")
+    if source.run is None:
+        return Pictures(images=[], whose="")
+    return Pictures(images=run_pictures(source.run, spec), whose="of the run")
+
+
+def choose_engine(
+    source: Source, bundle: Bundle, pictures: Pictures, *, threads: int = 0
+) -> Choice:
     """ONNX Runtime where it is installed and agrees with the model, else PyTorch.
 
     Args:
-        run: whose pictures the engines are compared on, and where the file is kept.
-        bundle: its model, on the device where PyTorch would compute.
+        source: where the model is from; a run keeps its file.
+        bundle: the model, on the device where PyTorch would compute.
+        pictures: on which the engines are compared.
         threads: of the CPU for one call; 0 takes one for each core.
+
+    Raises:
+        UsageError: a picture cannot be read.
     """
 
     def torch_because(reason: str) -> Choice:
@@ -65,39 +120,51 @@ def choose_engine(run: Run, bundle: Bundle, *, threads: int = 0) -> Choice:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         return torch_because(f"{missing[0]} is not installed: pip install 'truemask[onnx]'")
-    pictures = run_pictures(run, bundle.model.images)
-    if not pictures:
-        return torch_because("the run keeps no pictures on which a file could be proven")
-    path = run.path / "exports" / f"serve-{digest(bundle)}.onnx"
-    if path.is_file() and _agrees(bundle, path, pictures, threads=threads):
-        return Choice(
-            engine=OnnxEngine(path, threads=threads), reason=f"{path.name} in the run's exports"
+    if not pictures.images:
+        return torch_because(
+            "there are no pictures on which an ONNX file could be proven: --images DIR gives some"
         )
+    places = [folder / f"serve-{digest(bundle)}.onnx" for folder in _folders(source)]
+    for path in places:
+        if path.is_file() and _agrees(bundle, path, pictures.images, threads=threads):
+            if not _is_of(path, source):
+                _note_use(path)
+            return Choice(engine=OnnxEngine(path, threads=threads), reason=_kept(path, source))
+    places = [path for path in places if _may_write(path.parent)]
+    if not places:
+        return torch_because(
+            "its ONNX file could be kept nowhere: set TRUEMASK_CACHE to a folder to write to"
+        )
+    path = places[0]
     try:
-        made = export(bundle, path, images=pictures, probabilities=True)
-    except (JobFailed, UsageError) as error:
+        path.unlink(missing_ok=True)  # its name is ours; it may hold anything but a file of ours
+        made = export(bundle, path, images=pictures.images, probabilities=True)
+    except (JobFailed, UsageError, OSError) as error:
         return torch_because(f"no ONNX file could be made: {error}")
-    _remove_others(path)
+    _remove_others(path, most=1 if _is_of(path, source) else _MOST_CACHED)
     parity = made.parity
     return Choice(
         engine=OnnxEngine(path, threads=threads),
         reason=f"its file agrees with the model: {parity.differing} of {parity.pixels:,} pixels "
-        f"differ on {parity.images} pictures of the run",
+        f"differ on {parity.images} pictures {pictures.whose}; {_kept(path, source)}",
     )
 
 
-def open_file(path: Path, bundle: Bundle, run: Run, *, threads: int = 0) -> Choice:
-    """ONNX Runtime with a file that the user names, if it says what the run's model says.
+def open_file(
+    path: Path, source: Source, bundle: Bundle, pictures: Pictures, *, threads: int = 0
+) -> Choice:
+    """ONNX Runtime with a file that the user names, if it says what the model says.
 
     Raises:
         UsageError: it is no such file, is of other classes or images, or does not agree.
     """
     engine = OnnxEngine(path, threads=threads)
     if engine.labels.names != bundle.labels.names or engine.images != bundle.model.images:
-        raise UsageError(f"{path} is of another model than {run.path}: export that run anew")
-    pictures = run_pictures(run, bundle.model.images)
-    if pictures and not _agrees(bundle, path, pictures, threads=threads):
-        raise UsageError(f"{path} gives other masks than the model of {run.path}: export it anew")
+        raise UsageError(f"{path} is of another model than {source.place}: export that one anew")
+    if pictures.images and not _agrees(bundle, path, pictures.images, threads=threads):
+        raise UsageError(
+            f"{path} gives other masks than the model of {source.place}: export it anew"
+        )
     return Choice(engine=engine, reason=f"{path.name} was given")
 
 
@@ -140,7 +207,8 @@ def _agrees(bundle: Bundle, path: Path, pictures: Sequence[LabelledImage], *, th
     said = read_metadata(path)
     if said is None:
         return False
-    chosen = pictures[:: max(1, len(pictures) // _COMPARED_AT_START)][:_COMPARED_AT_START]
+    step = max(1, len(pictures) // _COMPARED_AT_START)
+    chosen = [pictures[at] for at in range(0, len(pictures), step)[:_COMPARED_AT_START]]
     engine = OnnxEngine(path, threads=threads)
 
     def ids(image: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -153,8 +221,41 @@ def _agrees(bundle: Bundle, path: Path, pictures: Sequence[LabelledImage], *, th
     return parity.share <= (_OF_INT8 if said.get("int8") else MOST_DIFFERING)
 
 
-def _remove_others(path: Path) -> None:
-    """Remove the files of weights, labels or temperatures that the run had before."""
+def _folders(source: Source) -> list[Path]:
+    """Where its file may be kept: in the run, else in the user's cache."""
+    own = [] if source.run is None else [source.run.path / "exports"]
+    try:
+        return [*own, default_cache_folder() / "serve"]
+    except RuntimeError:  # a user without a home
+        return own
+
+
+def _is_of(path: Path, source: Source) -> bool:
+    return source.run is not None and path.parent.parent == source.run.path
+
+
+def _kept(path: Path, source: Source) -> str:
+    return f"{path.name} in the run's exports" if _is_of(path, source) else f"kept as {path}"
+
+
+def _may_write(folder: Path) -> bool:
+    try:
+        make_folder(folder)
+    except (UsageError, OSError):
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _note_use(path: Path) -> None:
+    with suppress(OSError):
+        os.utime(path)
+
+
+def _remove_others(path: Path, *, most: int) -> None:
+    """Remove files of weights, labels or temperatures of before, but for so many in all."""
+    there = []
     for other in path.parent.glob("serve-*.onnx"):
-        if other != path:
-            other.unlink(missing_ok=True)
+        with suppress(OSError):  # another server has removed it
+            there.append((other != path, -other.stat().st_mtime_ns, other))
+    for _, _, other in sorted(there)[most:]:
+        other.unlink(missing_ok=True)

@@ -14,20 +14,19 @@ from markupsafe import escape
 from PIL import Image
 from torch import Tensor, nn
 
-from truemask.bundle import DESCRIPTION, Bundle, load_bundle
+from truemask.bundle import Bundle
 from truemask.datasets.reading import read_image, read_picture
 from truemask.errors import UsageError
 from truemask.files import atomic_path
 from truemask.images import ImageSpec, to_rgb
-from truemask.inference.doubt import Doubt, find_doubt, known_inputs
-from truemask.inference.hub import fetch, hub_id
+from truemask.inference.doubt import Doubt, find_doubt
 from truemask.inference.lowered import Precision, with_precision
 from truemask.inference.overlay import overlay_image
 from truemask.inference.predict_image import predict_image
+from truemask.inference.sources import find_source
 from truemask.labels import LabelMap
 from truemask.report import pictures
 from truemask.report.formats import percent
-from truemask.runs import Run
 
 OneImage: TypeAlias = (
     str | Path | Image.Image | Shaped[np.ndarray, "H W *C"] | Shaped[Tensor, "C H W"]
@@ -308,35 +307,9 @@ def load(
         UsageError: there is none, it is damaged, there is no such precision, or the Hub cannot be
             reached.
     """
-    bundle, _, place = open_bundle(source, allow=allow)
-    return LoadedModel(with_precision(bundle, precision), place).to(device)
-
-
-def open_bundle(
-    source: str | Path, *, allow: Mapping[str, type[nn.Module]] | None = None
-) -> tuple[Bundle, Path, str]:
-    """The model that a word names, the folder of its files, and where it is from; see `load`."""
-    folder, place = _find(source)
-    bundle = load_bundle(folder, allow=allow)
-    known_inputs(bundle)  # so that damage is told now, and not of each image
-    return bundle, folder, place
-
-
-def _find(source: str | Path) -> tuple[Path, str]:
-    path = Path(source)
-    if (path / DESCRIPTION).is_file():
-        return path, str(path)
-    model = None if path.exists() else hub_id(source)
-    if model is None:
-        run = Run.open(path)
-        run.require_weights()
-        return run.bundle_folder, str(path)
-    try:
-        folder, commit = fetch(model)
-    except UsageError as error:
-        where = "" if model.stated else f"there is no folder {source} here, and on the Hub: "
-        raise UsageError(f"{where}{error}") from error
-    return folder, f"{model.repo}@{commit}"
+    found = find_source(source)
+    bundle = found.load(allow=allow)
+    return LoadedModel(with_precision(bundle, precision), found.place).to(device)
 
 
 def _as_tensor(image: Any, spec: ImageSpec) -> Tensor:
