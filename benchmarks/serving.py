@@ -103,8 +103,8 @@ async def _clients(
 ) -> dict[str, Any]:
     host, port = address.removeprefix("http://").split(":")
     requests = [
-        b"POST /predict?format=mask HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(image)
-        + image
+        b"POST /predict?format=mask HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
+        % (len(image), image)
         for image in images
     ]
     seen: list[tuple[int, float]] = []

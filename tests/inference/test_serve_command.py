@@ -266,6 +266,7 @@ def test_a_file_of_another_model_is_refused(run, tmp_path):
         (["--host", "host.invalid"], "cannot listen at host.invalid"),
         (["--threads", "-2"], "--threads is -2"),
         (["--drain", "-1"], "drain is -1"),
+        (["--allowed-host", "http://roads"], "--allowed-host http://roads is no name"),
     ],
 )
 def test_wrong_usage_ends_with_one_line(run, capsys, words, said):
@@ -284,7 +285,7 @@ def test_a_port_that_is_taken_ends_with_one_line(run, capsys):
 
 def test_two_runs_get_two_names(tmp_path):
     run, other = make_run(tmp_path), make_run(tmp_path, seed=1)
-    words = (str(run.path), str(other.path), "--engine", "torch")
+    words = (str(run.path), str(other.path), "--engine", "torch", "--allowed-host", "roads.org")
     with process(*words) as (started, said):
         names = [model["name"] for model in said["models"]]
         assert names == [f"roads-{run.path.name}", f"roads-{other.path.name}"]
@@ -293,6 +294,9 @@ def test_two_runs_get_two_names(tmp_path):
         for name in names:
             answer = httpx.post(f"{said['address']}/predict?model={name}", content=content)
             assert answer.json()["model"] == name
+        for host, status in (("roads.org", 200), ("evil.example", 400)):
+            answer = httpx.get(f"{said['address']}/models", headers={"Host": host})
+            assert answer.status_code == status
         started.send_signal(signal.SIGINT)
         assert started.wait(20) == 0
         assert started.stdout.read() == ""

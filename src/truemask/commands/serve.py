@@ -35,6 +35,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "other", type=Path, metavar="RUN2", nargs="?", help="another, to be seen beside it"
     )
     command.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    command.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that the server is reached by, as behind a proxy; * for all (default: that of "
+        "--host, localhost and its addresses; all with --host 0.0.0.0)",
+    )
     command.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
     command.add_argument(
         "--engine",
@@ -84,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         from truemask.inference.serve_http import open_socket, run_server
     except ImportError as error:
         raise UsageError(f"serve needs {error.name}: pip install 'truemask[serve]'") from error
+    from truemask.inference.serve_hosts import Hosts
     from truemask.inference.serve_limits import Limits
     from truemask.inference.sources import find_source
 
@@ -106,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
     # Before the models are loaded, which takes long.
     listening = open_socket(options.host, options.port)
     with listening:
+        hosts = Hosts.of(options.host, listening.getsockname()[0], options.allowed_host)
         words = [word for word in (options.path, options.other) if word is not None]
         sources = [find_source(word) for word in words]
         named = zip(sources, _names(sources), strict=True)
@@ -116,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
         def started() -> None:
             _say(address, models, json=options.json)
 
-        run_server(create_app(models, limits), listening, started=started)
+        run_server(create_app(models, limits, hosts=hosts), listening, started=started)
     return 0
 
 

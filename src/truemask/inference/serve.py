@@ -28,6 +28,7 @@ from truemask.inference import serve_answers as answers
 from truemask.inference.doubt import find_doubt, known_inputs
 from truemask.inference.engine import available_cores
 from truemask.inference.serve_answers import MEDIA, Format, as_tensor
+from truemask.inference.serve_hosts import Hosts, OnlyHosts
 from truemask.inference.serve_limits import Limits, Refused, Uploads, decode, image_pixels
 from truemask.inference.serve_metrics import CONTENT_TYPE, Measured, Metrics
 from truemask.inference.serve_page import Page
@@ -46,7 +47,10 @@ form. Its EXIF orientation is respected. An image is refused where its pixels co
 at: with transparency, several frames, or 12 bits in 16."""
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "An unknown parameter, no image, or an upload that broke off"},
+    400: {
+        "description": "An unknown parameter, no image, an upload that broke off, or a name in "
+        "`Host` that the server does not answer to"
+    },
     404: {"description": "There is no such model"},
     408: {"description": "The upload took too long"},
     413: {"description": "Too many bytes or pixels"},
@@ -197,12 +201,15 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def create_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
+def create_app(
+    models: Sequence[ServedModel], limits: Limits, *, hosts: Hosts | None = None
+) -> FastAPI:
     """The application that serves models; `app.state.service` is its `Service`.
 
     Args:
         models: at least one, told apart by their names; the first is the default.
         limits: what the server takes on.
+        hosts: names that it answers to; by default all.
 
     Raises:
         UsageError: what a bundle says of its training images is damaged.
@@ -225,6 +232,7 @@ def create_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.add_middleware(OnlyHosts, hosts=hosts or Hosts())
     app.add_middleware(
         Measured, metrics=service.metrics, paths=_PATHS, ending=lambda: service.draining
     )
