@@ -13,6 +13,7 @@ computed in one thread a model (`serve_queue.py`); what is accepted at all is in
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ from truemask.inference.serve_hosts import Hosts, OnlyHosts
 from truemask.inference.serve_limits import Limits, Refused, Uploads, decode, image_pixels
 from truemask.inference.serve_metrics import CONTENT_TYPE, Measured, Metrics
 from truemask.inference.serve_page import Page
-from truemask.inference.serve_queue import ModelQueue, QueueFull, ServedModel
+from truemask.inference.serve_queue import ModelQueue, Place, QueueFull, QueueSlow, ServedModel
 
 T = TypeVar("T")
 
@@ -56,7 +57,10 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"description": "Too many bytes or pixels"},
     415: {"description": "No image of a known format"},
     422: {"description": "A damaged image, or one that the model cannot take"},
-    503: {"description": "The queue is full: try again after `Retry-After` seconds"},
+    503: {
+        "description": "The queue is full, or would take longer than the time limit: try again "
+        "after `Retry-After` seconds"
+    },
     504: {"description": "No answer within the time limit"},
 }
 _BODY = {
@@ -107,6 +111,7 @@ class Service:
                 batch=limits.batch,
                 images=limits.queue,
                 pixels=limits.pixels * _QUEUED_AT_ONCE,
+                seconds=limits.seconds,
                 observe=self.metrics.batch.labels(model.name).observe,
             )
             for model in models
@@ -149,15 +154,23 @@ class Service:
         try:
             async with asyncio.timeout(self.limits.seconds):
                 pixels = await self._in_thread(lambda: image_pixels(content, self.limits))
-                with queue.place(pixels):
-                    return await self._answer(queue, content, format=format, mask=mask)
+                with queue.place(pixels) as place:
+                    return await self._answer(queue, content, place, format=format, mask=mask)
+        except QueueSlow as error:
+            late = max(1, math.ceil(error.seconds - self.limits.seconds))
+            raise Refused(
+                503,
+                f"with the images before it this one takes about {error.seconds:.0f} seconds, and "
+                f"{self.limits.seconds:g} are allowed: try again",
+                retry=late,
+            ) from None
         except QueueFull:
             raise Refused(503, "the queue is full: try again", retry=1) from None
         except TimeoutError:
             raise Refused(504, f"no answer within {self.limits.seconds:g} seconds") from None
 
     async def _answer(
-        self, queue: ModelQueue, content: bytes, *, format: Format, mask: bool
+        self, queue: ModelQueue, content: bytes, place: Place, *, format: Format, mask: bool
     ) -> Response:
         model = queue.model
         spec, labels = model.engine.images, model.bundle.labels
@@ -165,7 +178,7 @@ class Service:
         try:
             # The doubts while the image waits for its turn.
             found, doubt = await asyncio.gather(
-                asyncio.wrap_future(queue.submit(image)),
+                asyncio.wrap_future(queue.submit(image, place)),
                 self._in_thread(lambda: find_doubt(model.bundle, as_tensor(image))),
             )
         except UsageError as error:  # values out of the model's range

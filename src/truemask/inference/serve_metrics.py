@@ -56,11 +56,15 @@ class Metrics:
         self.queued = Gauge(
             "queue_images", "Images accepted and not yet answered", ("model",), **own
         )
+        self.wait = Gauge(
+            "queue_seconds", "What an image would probably wait for its turn", ("model",), **own
+        )
         ProcessCollector(registry=self.registry)
 
     def watch(self, queue: ModelQueue) -> None:
-        """Show how many images are in a queue."""
+        """Show how many images are in a queue, and how long they take."""
         self.queued.labels(queue.model.name).set_function(lambda: queue.placed)
+        self.wait.labels(queue.model.name).set_function(lambda: queue.wait)
 
     def text(self) -> bytes:
         """All figures in the text format."""
