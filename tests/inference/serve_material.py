@@ -24,11 +24,11 @@ from truemask.models.unet import UNet
 NAMES = ("background", "<b>road</b>", 'sky & "sea"')
 
 
-def small_bundle(*, seed: int = 0, names: tuple[str, ...] = NAMES) -> Bundle:
+def small_bundle(*, seed: int = 0, names: tuple[str, ...] = NAMES, channels: int = 3) -> Bundle:
     """A U-Net with random weights."""
     torch.manual_seed(seed)
-    network = UNet(in_channels=3, out_channels=len(names), widths=(4, 6))
-    model = Segmenter(network=network, images=ImageSpec(mean=(0.5,), std=(0.2,)))
+    network = UNet(in_channels=channels, out_channels=len(names), widths=(4, 6))
+    model = Segmenter(network=network, images=ImageSpec(channels=channels, mean=(0.5,), std=(0.2,)))
     return Bundle(model=model.eval(), labels=LabelMap(names=names, values={}), network={}, info={})
 
 

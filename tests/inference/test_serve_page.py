@@ -310,6 +310,43 @@ def test_a_doubtful_photo_is_marked(browser, tmp_path):
         assert "unlike the training images" in browser.find_element(By.CLASS_NAME, "doubt").text
 
 
+@pytest.mark.parametrize("order", [("colour", "grey"), ("grey", "colour")])
+def test_one_model_s_refusal_does_not_hide_the_other_s_mask(browser, tmp_path, order):
+    colour, grey = tmp_path / "colour.png", tmp_path / "grey.png"
+    colour.write_bytes(encoded(pixels(60, 90)))
+    grey.write_bytes(encoded(pixels(50, 70)[..., 0]))
+    channels = {"colour": 3, "grey": 1}
+    with serving(*(served(name, channels=channels[name]) for name in order)) as address:
+        look_as(browser, width=390)
+        browser.get(address)
+        upload(browser, colour)
+        cards = browser.find_elements(By.CLASS_NAME, "model")
+        assert [card.find_element(By.TAG_NAME, "h2").text for card in cards] == list(order)
+        refused, answered = cards[order.index("grey")], cards[order.index("colour")]
+        notice = refused.find_element(By.CLASS_NAME, "notice")
+        assert notice.is_displayed()
+        assert notice.text.startswith("This photo was not predicted: ")
+        assert "colo" in notice.text  # what is wrong: it has colours
+        assert refused.find_elements(By.TAG_NAME, "canvas") == []
+        assert answered.find_element(By.TAG_NAME, "canvas").is_displayed()
+        assert not browser.find_element(By.ID, "problem").is_displayed()
+        assert browser.find_element(By.ID, "agree").text == ""
+        slide(browser, 0)
+        np.testing.assert_array_equal(canvas(browser), pixels(60, 90))
+        browser.find_element(By.ID, "all").click()
+        slide(browser, 100)
+        ids = expected(small_bundle(), pixels(60, 90))
+        np.testing.assert_array_equal(canvas(browser), small_bundle().labels.colorize(ids))
+        wide = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        assert browser.execute_script(wide) == [390, 390]
+        # A photo that both take shows both, and nothing of the refusal.
+        browser.find_element(By.ID, "file").send_keys(str(grey))
+        until(browser, "return document.querySelectorAll('canvas').length === 2")
+        assert "agree on" in browser.find_element(By.ID, "agree").text
+        notices = browser.find_elements(By.CSS_SELECTOR, ".model .notice")
+        assert not any(each.is_displayed() for each in notices)
+
+
 def test_of_two_models_it_is_said_which_did_not_answer(browser, two, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(encoded(pixels(60, 90))[:200])

@@ -38,10 +38,7 @@
   async function ask(model, file) {
     const answer = await fetch(`/predict?mask=true&model=${encodeURIComponent(model.name)}`, { method: "POST", body: file });
     const said = await answer.json().catch(() => null);
-    if (!answer.ok || !said) {
-      const reason = said?.detail ?? `the server answered with ${answer.status}`;
-      throw new Error(about.models.length > 1 ? `${model.name}: ${reason}` : reason);
-    }
+    if (!answer.ok || !said) throw new Error(said?.detail ?? `the server answered with ${answer.status}`);
     const bytes = Uint8Array.from(atob(said.mask), (sign) => sign.charCodeAt(0));
     const blob = new Blob([bytes], { type: "image/png" });
     return { said, blob, ids: await read(blob, said.width, said.height) };
@@ -59,6 +56,16 @@
     return ids;
   }
 
+  // What a model answers, or why it does not: of two, the other one's answer is shown all the same.
+  function attempt(model, file) {
+    return ask(model, file).catch((error) => ({ model, refused: error }));
+  }
+
+  function reason({ refused }, whose = "") {
+    if (refused instanceof TypeError) return "The server cannot be reached."; // of fetch: there was no answer
+    return `This photo was not predicted: ${whose}${refused.message}.`;
+  }
+
   async function predict(file) {
     if (!file) return;
     complain("");
@@ -69,32 +76,31 @@
     const turn = ++asked, started = performance.now();
     $("status").textContent = "Looking at your photo …";
     $("result").classList.add("stale");
-    try {
-      const [bitmap, ...answers] = await Promise.all([
-        createImageBitmap(file).catch(() => null), // such as TIFF, which browsers do not show
-        ...about.models.map((model) => ask(model, file)),
-      ]);
-      if (turn !== asked) return;
-      photo = bitmap;
-      name = (file.name || "photo").replace(/\.[^.]*$/, "");
-      present(answers);
-      const seconds = ((performance.now() - started) / 1000).toFixed(1);
-      $("status").textContent = `${answers[0].said.width} × ${answers[0].said.height} pixels, in ${seconds} seconds.`;
-      band(answers[0].said.classes);
-    } catch (error) {
-      if (turn !== asked) return;
+    const [bitmap, ...answers] = await Promise.all([
+      createImageBitmap(file).catch(() => null), // such as TIFF, which browsers do not show
+      ...about.models.map((model) => attempt(model, file)),
+    ]);
+    if (turn !== asked) return;
+    $("result").classList.remove("stale");
+    const first = answers.find((answer) => !answer.refused);
+    if (!first) {
       $("status").textContent = "";
-      const lost = error instanceof TypeError; // of fetch: there was no answer
-      complain(lost ? "The server cannot be reached." : `This photo was not predicted: ${error.message}.`);
-    } finally {
-      if (turn === asked) $("result").classList.remove("stale");
+      complain(reason(answers[0], answers.length > 1 ? `${answers[0].model.name}: ` : ""));
+      return;
     }
+    photo = bitmap;
+    name = (file.name || "photo").replace(/\.[^.]*$/, "");
+    present(answers);
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    $("status").textContent = `${first.said.width} × ${first.said.height} pixels, in ${seconds} seconds.`;
+    band(first.said.classes);
   }
 
   function present(answers) {
     $("models").classList.toggle("two", answers.length > 1);
-    shown = answers.map((answer) => card(answer));
-    $("models").replaceChildren(...shown.map((one) => one.root));
+    const cards = answers.map((answer) => (answer.refused ? refusal(answer) : card(answer)));
+    shown = cards.filter((one) => one.answer);
+    $("models").replaceChildren(...cards.map((one) => one.root));
     $("result").hidden = false;
     $("drop").classList.add("done");
     $("agree").textContent = agreement(answers);
@@ -102,8 +108,9 @@
   }
 
   function agreement([first, second]) {
+    if (!second || first.refused || second.refused) return "";
     const names = (answer) => JSON.stringify(answer.said.classes.map((kind) => kind.name));
-    if (!second || names(first) !== names(second)) return "";
+    if (names(first) !== names(second)) return "";
     let same = 0;
     for (let at = 0; at < first.ids.length; at++) same += first.ids[at] === second.ids[at];
     return `The two models agree on ${percent(same / first.ids.length)} of the pixels.`;
@@ -133,6 +140,13 @@
     mask.download = `${name}.${said.model}.mask.png`;
     find(".overlay").addEventListener("click", () => save(answer));
     return { root, canvas, answer };
+  }
+
+  function refusal(failed) {
+    const root = $("refused").content.firstElementChild.cloneNode(true);
+    root.querySelector(".called").textContent = failed.model.name;
+    root.querySelector(".notice").textContent = reason(failed);
+    return { root };
   }
 
   function row(kind, most) {
