@@ -104,9 +104,9 @@ def test_what_is_no_image_of_this_model_is_one_line(folder):
     model = truemask.load(folder)
     with pytest.raises(UsageError, match="takes images of dtype uint8"):
         model.predict(np.zeros((8, 8, 3), dtype=np.float32))
-    with pytest.raises(UsageError, match=r"shape \(B, 3, H, W\)"):
+    with pytest.raises(UsageError, match=r"shape \(H, W, 3\)"):
         model.predict(np.zeros((8, 8), dtype=np.uint8))
-    with pytest.raises(UsageError, match="not of shape"):
+    with pytest.raises(UsageError, match="is a batch"):
         model.predict(np.zeros((1, 8, 8, 3), dtype=np.uint8))
     with pytest.raises(UsageError, match="no pixels"):
         model.predict(np.zeros((0, 8, 3), dtype=np.uint8))

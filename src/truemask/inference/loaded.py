@@ -1,6 +1,7 @@
 """A trained model in a notebook: `truemask.load(RUN).predict(image)` shows what it found."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from truemask.bundle import Bundle
-from truemask.datasets.reading import read_image, read_picture
 from truemask.errors import UsageError
 from truemask.files import atomic_path
-from truemask.images import ImageSpec, to_rgb
+from truemask.images import to_rgb
 from truemask.inference.doubt import Doubt, find_doubt
+from truemask.inference.given import as_tensor, move, require_ways
 from truemask.inference.lowered import Precision, with_precision
 from truemask.inference.overlay import overlay_image
 from truemask.inference.predict_image import predict_image
@@ -90,7 +91,13 @@ class Segmentation:
         return self.labels.colorize(self.ids)
 
     def overlay(self, *, alpha: float = 0.5) -> UInt8[np.ndarray, "H W 3"]:
-        """The image with the mask over it; `alpha` from 0 to 1 is how much of it is colour."""
+        """The image with the mask over it; `alpha` from 0 to 1 is how much of it is colour.
+
+        Raises:
+            UsageError: `alpha` is none of these numbers.
+        """
+        if not isinstance(alpha, int | float | np.number) or not 0 <= alpha <= 1:
+            raise UsageError(f"alpha is {alpha!r}: give a number from 0 to 1")
         return overlay_image(self.image, self.ids, self.labels, alpha=alpha)
 
     def save(
@@ -107,6 +114,8 @@ class Segmentation:
         Raises:
             UsageError: the probabilities were not asked for, or the file cannot be written.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise UsageError(f"path is {path!r}: give the name of a file, such as 'mask.png'")
         file, content = Path(path), io.BytesIO()
         if kind == "probabilities":
             if self.probabilities is None:
@@ -119,7 +128,12 @@ class Segmentation:
             if form is None:
                 raise UsageError(f"{file} ends in no kind of image: call it .png or .jpg")
             options = {"quality": 90} if form in ("JPEG", "WEBP") else {}
-            Image.fromarray(self.overlay()).save(content, format=form, **options)
+            try:
+                Image.fromarray(self.overlay()).save(content, format=form, **options)
+            except (OSError, KeyError, ValueError) as error:  # a kind that is read only, or of grey
+                raise UsageError(
+                    f"Pillow writes no RGB image as {form}: call {file} .png or .jpg"
+                ) from error
         elif kind in ("ids", "color"):
             mask = Image.fromarray(self.ids)
             if kind == "color":
@@ -205,8 +219,12 @@ class LoadedModel:
         return self.bundle.labels
 
     def to(self, device: str | torch.device) -> "LoadedModel":
-        """Move the model, such as to "cuda"."""
-        self.bundle.model.to(device)
+        """Move the model, such as to "cuda".
+
+        Raises:
+            UsageError: there is no such device here.
+        """
+        move(self.bundle.model, device)
         return self
 
     @overload
@@ -249,21 +267,22 @@ class LoadedModel:
                 list, each by itself, so that no image changes another's mask; for more than fit
                 into memory see `predict_each`.
             probabilities: whether to keep the probability of each class.
-            tile: see `inference.predict_image.predict_image`.
+            tile: largest side of a tile in pixels, 512 or more; `None` cuts only images above
+                2048x2048 pixels.
             flips: whether to average the probabilities of the image and its mirror images.
             scales: sizes of the image, such as (0.75, 1, 1.25), whose probabilities are averaged.
 
         Raises:
-            UsageError: the image cannot be read, or is of another kind than the model takes.
+            UsageError: the image cannot be read, or is of another kind than the model takes; or
+                `tile` or `scales` are none.
         """
         how: dict[str, Any] = {
             "probabilities": probabilities, "tile": tile, "flips": flips, "scales": scales,
         }  # fmt: skip
         if isinstance(image, list):
             return list(self.predict_each(image, **how))
-        tensor = _as_tensor(image, self.bundle.model.images)
-        if tensor.numel() == 0:
-            raise UsageError(f"the image has no pixels: its shape is {tuple(tensor.shape)}")
+        require_ways(**how)
+        tensor = as_tensor(image, self.bundle.model.images)
         found = predict_image(self.bundle, tensor, **how)
         shares = found.probabilities
         return Segmentation(
@@ -278,6 +297,8 @@ class LoadedModel:
 
     def predict_each(self, images: Iterable[OneImage], **how: Any) -> Iterator[Segmentation]:
         """Predict many images, each when it is asked for; `how` is as `predict` takes it."""
+        if isinstance(images, str | Path | Image.Image) or not isinstance(images, Iterable):
+            raise UsageError("predict_each takes several images: give a list, or use predict")
         for image in images:
             yield self.predict(image, **how)
 
@@ -304,29 +325,14 @@ def load(
         allow: by dotted name, classes of your own that the bundle may be built of.
 
     Raises:
-        UsageError: there is none, it is damaged, there is no such precision, or the Hub cannot be
-            reached.
+        UsageError: there is none, it is damaged, there is no such device or precision, or the Hub
+            cannot be reached.
     """
+    if allow is not None and not isinstance(allow, Mapping):
+        raise UsageError(
+            f"allow is a {type(allow).__name__}: give a dict of classes by their dotted names, "
+            '{"my_package.nets.MyNet": MyNet}'
+        )
     found = find_source(source)
     bundle = found.load(allow=allow)
     return LoadedModel(with_precision(bundle, precision), found.place).to(device)
-
-
-def _as_tensor(image: Any, spec: ImageSpec) -> Tensor:
-    if isinstance(image, str | Path):
-        image = read_image(Path(image), spec)
-    if isinstance(image, Tensor):
-        plain: Tensor = image.as_subclass(Tensor)
-        return plain
-    if isinstance(image, Image.Image):
-        picture: Tensor = read_picture(image, spec).as_subclass(Tensor)
-        return picture
-    try:
-        pixels = np.asarray(image)
-    except ValueError:  # of a tuple of images, say
-        raise UsageError(f"a {type(image).__name__} is no image: give several as a list") from None
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3:
-        raise UsageError(f"an image is (H, W, C) or (H, W), not of shape {pixels.shape}")
-    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))

@@ -11,7 +11,8 @@ SMALLEST_TILE = 512
 FORMATS = ("geojson", "labelme", "coco")
 """Files that outlines of regions can be written to."""
 
-_SCALES = (0.1, 10.0)
+SCALES = (0.1, 10.0)
+"""The least and the greatest size, in units of the image's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < SMALLEST_TILE:
             raise UsageError(f"--tile {self.tile} is too small: give at least {SMALLEST_TILE}")
-        low, high = _SCALES
+        low, high = SCALES
         for scale in self.scales:
             if not low <= scale <= high:
                 raise UsageError(f"--scales {scale:g} is not from {low:g} to {high:g}")

@@ -5,6 +5,7 @@ a run's pictures to hold a file against, a folder to keep it in. These a run has
 `model/` was given, and a bundle that was copied or fetched has not.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ def find_source(word: str | Path) -> Source:
     Raises:
         UsageError: there is none, the run has no weights yet, or the Hub cannot be reached.
     """
+    if not isinstance(word, str | os.PathLike) or not str(word):
+        raise UsageError(f"{word!r} names no model: give a run, a bundle's folder or USER/NAME")
     path = Path(word)
     if (path / DESCRIPTION).is_file():
         return _of_bundle(path)
