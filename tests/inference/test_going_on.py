@@ -75,6 +75,28 @@ def test_what_is_done_is_left_and_what_changed_is_not(bundle: Bundle, images: Pa
     assert masks(third.kept) == ["0.png", "5.png"]
 
 
+def test_images_whose_names_differ_in_case_alone_get_their_own_masks(
+    bundle: Bundle, images: Path
+) -> None:
+    (images / "0.png").rename(images / "x.png")
+    (images / "1.png").rename(images / "X.PNG")
+    first = predict(bundle, [images], Path("out"))
+    mine = {image.file: image.mask for image in first.written}
+    lower, upper = mine["in/x.png"], mine["in/X.PNG"]
+    assert lower.lower() != upper.lower()
+    for image, mask in (("x.png", lower), ("X.PNG", upper)):
+        predict(bundle, [images / image], Path("alone"), fresh=True)
+        with (
+            Image.open(Path("alone", image).with_suffix(".png")) as alone,
+            Image.open(Path("out", mask)) as together,
+        ):
+            assert alone.tobytes() == together.tobytes()
+        shutil.rmtree("alone")
+    again = predict(bundle, [images], Path("out"))
+    assert again.written == []
+    assert again.kept == first.written
+
+
 def test_another_model_or_other_settings_make_it_anew(bundle: Bundle, images: Path) -> None:
     predict(bundle, [images], Path("out"))
     assert len(predict(bundle, [images], Path("out"), fresh=True).written) == 6

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,10 +116,54 @@ def test_folders_of_the_same_content(root: Path) -> None:
     }
 
 
-def test_images_that_no_name_tells_apart(root: Path) -> None:
+def of(name: str) -> str:
+    return hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+
+
+def test_names_that_some_disks_do_not_tell_apart(root: Path) -> None:
+    names = ["x.jpg", "X.JPG", "x.png", "Sub/y.jpg", "sub/y.jpg", "z.jpg"]
+    touch(*(f"a/{name}" for name in names))
+    expected = {
+        "a/X.JPG": f"X.JPG.{of('X.JPG')}.png",
+        "a/x.jpg": f"x.jpg.{of('x.jpg')}.png",
+        "a/x.png": "x.png.png",
+        "a/z.jpg": "z.png",
+        "a/Sub/y.jpg": f"Sub/y.jpg.{of('Sub/y.jpg')}.png",
+        "a/sub/y.jpg": f"sub/y.jpg.{of('sub/y.jpg')}.png",
+    }
+    assert found(["a"]) == expected
+    everything = [
+        file for target in find_targets([Path("a")], Path("out")) for file in target.files
+    ]
+    assert len({str(file).lower() for file in everything}) == 7 * len(names)
+    # Nothing that comes or goes beside them gives them other names, so that they are found again.
+    for target in find_targets([Path("a")], Path("out")):
+        write_mask(target)
+    touch("a/A.jpg", "a/x.JPG")
+    Path("a/z.jpg").unlink()
+    again = found(["a"])
+    assert {name: mask for name, mask in again.items() if name in expected} == {
+        name: mask for name, mask in expected.items() if name != "a/z.jpg"
+    }
+    assert again["a/x.JPG"] == f"x.JPG.{of('x.JPG')}.png"
+
+
+def test_images_of_one_name_in_folders_of_one_name(root: Path) -> None:
     touch("p/a/x.jpg", "q/a/x.jpg")
-    message = refusal(["p/a/x.jpg", "q/a/x.jpg"])
-    assert message.startswith("the masks of p/a/x.jpg and q/a/x.jpg would get one name")
+    inputs = ["p/a/x.jpg", "q/a/x.jpg"]
+    assert found(inputs) == {name: f"a/x.jpg.{of(name)}.png" for name in inputs}
+    targets = find_targets(list(map(Path, inputs)), Path("out"))
+    assert [target.name for target in targets] == inputs
+    for target in targets:
+        write_mask(target)
+    assert list(find_targets(list(map(Path, inputs)), Path("out"))) == list(targets)
+
+
+def test_digests_that_agree_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("truemask.inference.targets._marked", lambda name, known: Path("one"))
+    touch("a/x.jpg", "a/X.jpg")
+    message = refusal(["a"])
+    assert message.startswith("the masks of a/X.jpg and a/x.jpg would get one name")
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,16 @@ class Stored:
         return self.name.lower().endswith(_TIFFS)
 
     def stem(self, level: int) -> str:
-        """Names for its mask, without ending, from the shortest to the most distinct."""
+        """Names for its mask, without ending, from the shortest to the most distinct.
+
+        Six, as `targets` has them: without and with the folder; with the ending; with digits that
+        are a digest of the name and of the URL.
+        """
         name = self.name if level >= 2 else self.name.rpartition(".")[0]
+        if level >= 4:
+            known = self.url if level % 2 else self.name
+            digest = blake2b(known.encode("utf-8", "surrogatepass"), digest_size=4)
+            name = f"{name}.{digest.hexdigest()}"
         return f"{self.folder}/{name}" if level % 2 else name
 
 

@@ -2,7 +2,9 @@
 
 A mask is named after its image. Where two images would get one name, they keep the name of their
 folder, or their ending: `a/x.jpg` and `b/x.jpg` become `a/x.png` and `b/x.png`, `x.jpg` and `x.png`
-become `x.jpg.png` and `x.png.png`. Frames of a video get a folder, and names of number and time.
+become `x.jpg.png` and `x.png.png`. Names that some disks do not tell apart (`x.jpg`, `X.JPG`) get
+digits, a digest of the image's own name: `x.jpg.5f3a90c1.png`. These are the same in the next call,
+whatever was added to the folder. Frames of a video get a folder, and names of number and time.
 Every mask says in its header which image it is of; a file that does not say so is not overwritten.
 """
 
@@ -10,6 +12,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import overload
 
@@ -39,14 +42,31 @@ class _Found:
     folder: str
     frame: int | None = None
 
-    def names(self) -> tuple[Path, ...]:
-        """Names for its mask, without ending, from the shortest to the most distinct."""
-        if self.frame is None:
-            short = self.relative.with_name(self.relative.stem)
-        else:
-            video, frame = self.relative.parent, self.relative.name
-            short = video.with_name(video.stem) / frame
-        return (short, self.folder / short, self.relative, self.folder / self.relative)
+    def named(self, level: int) -> Path:
+        """A name for its mask, without ending, from the shortest to the most distinct."""
+        if level >= 4:
+            known = self.relative if level == 4 else self.way
+            return _marked(self.relative if level == 4 else self.folder / self.relative, known)
+        name = self.relative
+        if level < 2 and self.frame is None:
+            name = name.with_name(name.stem)
+        elif level < 2:
+            name = name.parent.with_name(name.parent.stem) / name.name
+        return self.folder / name if level % 2 else name
+
+    @property
+    def way(self) -> Path:
+        """The way to it, as it was given; no two images have one."""
+        return self.source if self.frame is None else self.source / self.relative.name
+
+
+_LEVELS = 6
+"""How many names an image may get, see `_Found.named` and `Stored.stem`."""
+
+
+def _marked(name: Path, known: Path) -> Path:
+    digest = blake2b(os.fsencode(known.as_posix()), digest_size=4).hexdigest()
+    return name.with_name(f"{name.name}.{digest}")
 
 
 class Targets(Sequence[Target]):
@@ -212,7 +232,7 @@ def _name(found: "Sequence[_Found | Stored]", rasters: bytes, out: Path) -> Targ
         clashing = _clashing(found, levels)
         if not clashing:
             return Targets(found, rasters, bytes(levels), out)
-        if all(levels[i] == 3 for i in clashing):
+        if all(levels[i] == _LEVELS - 1 for i in clashing):  # two digests that agree
             targets = Targets(found, rasters, bytes(levels), out)
             first, second = (targets[i].given for i in clashing[:2])
             raise UsageError(
@@ -220,7 +240,7 @@ def _name(found: "Sequence[_Found | Stored]", rasters: bytes, out: Path) -> Targ
                 "each with an --out of its own"
             )
         for i in clashing:
-            levels[i] = min(levels[i] + 1, 3)
+            levels[i] = min(levels[i] + 1, _LEVELS - 1)
 
 
 def _clashing(found: "Sequence[_Found | Stored]", levels: bytearray) -> list[int]:
@@ -248,16 +268,17 @@ def _clashing(found: "Sequence[_Found | Stored]", levels: bytearray) -> list[int
 
 
 def _stem(image: "_Found | Stored", level: int) -> str:
-    return image.stem(level) if isinstance(image, Stored) else image.names()[level].as_posix()
+    return image.stem(level) if isinstance(image, Stored) else image.named(level).as_posix()
 
 
 def _target(image: "_Found | Stored", raster: bool, level: int, out: Path) -> Target:
     if isinstance(image, Stored):
-        name = image.stem(2 + level % 2)
+        name = image.url if level == _LEVELS - 1 else image.stem(2 + level % 2)
         source, stem, frame, stored = Path(image.name), Path(image.stem(level)), None, image
     else:
-        name = image.names()[2 + level % 2].as_posix()
-        source, stem, frame, stored = image.source, image.names()[level], image.frame, None
+        known = image.way if level == _LEVELS - 1 else image.named(2 + level % 2)
+        name = known.as_posix()
+        source, stem, frame, stored = image.source, image.named(level), image.frame, None
     return Target(
         source=source,
         name=name.encode("utf-8", "replace").decode(),
