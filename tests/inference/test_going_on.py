@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from forked import program
 from truemask.bundle import Bundle, load_bundle, save_bundle
 from truemask.cli import main
 from truemask.errors import JobFailed, UsageError
@@ -266,17 +265,15 @@ def test_a_signal_ends_the_command_with_one_line(
     for copy in range(300):
         shutil.copy(images / "0.png", images / f"copy{copy:03d}.png")
     words = ["predict", str(bundle_folder), "in", "--out", "out", "--flips"]
-    command = [sys.executable, "-m", "truemask", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = program(*words, output=Path("said"))
     deadline = time.monotonic() + 120
     while not list(Path("out").glob("copy00*.color.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
-    out, error = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert out == ""
-    assert error.startswith("truemask: stopped; the same command")
-    assert error.count("\n") == 1
+    process.send(number)
+    assert process.wait(60) == 1
+    assert process.out == ""
+    assert process.errors.startswith("truemask: stopped; the same command")
+    assert process.errors.count("\n") == 1
     rows = read_summary(Path("out"), LABELS)
     # Of the image at hand the mask may be there; all before it have their rows.
     assert 0 <= len(list(Path("out").glob("*.png"))) - 2 * len(rows) <= 2

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ import pytest
 import torch
 from sweep_material import BASE, QUIET, FakeTraining, training
 
+from forked import program
 from truemask.compose import compose_config
 from truemask.errors import JobFailed, UsageError
 from truemask.runs import Run
@@ -276,14 +276,12 @@ SMALL = (
 def test_a_killed_training_goes_on_and_the_page_shows_all(tmp_path: Path) -> None:
     """One is killed once it has a checkpoint, one has no data; resumed, the first is done."""
     words = [*SMALL, f"runs={tmp_path}", "trainer.max_epochs=400", "trainer.patience=400"]
-    sweep = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *words, "seed=1", "optimizer.lr=0.1,-1"],
-        stdin=subprocess.DEVNULL,
-    )
+    words += ["seed=1", "optimizer.lr=0.1,-1"]
+    sweep = program("train", "-m", *words, output=tmp_path / "said")
     wait_for(lambda: any(tmp_path.rglob("last.ckpt")))
     (started,) = tmp_path.rglob("started.json")
     os.kill(json.loads(started.read_text())["process"], signal.SIGKILL)
-    assert sweep.wait(120) == 1
+    assert sweep.wait(120) == 1, sweep.errors
     (folder,) = tmp_path.glob("textures/demo/sweep_*")
     jobs = [Job.read(folder / "jobs" / name) for name in ("000", "001")]
     first, second = (job.outcome for job in jobs)
@@ -308,23 +306,15 @@ def test_a_killed_training_goes_on_and_the_page_shows_all(tmp_path: Path) -> Non
     assert "Invalid learning rate" in Path(result.page).read_text()
 
 
-COMMAND = """
-import sys
-from rich.console import Console
-from truemask.sweeps.sweep import run_sweep
-sys.exit(0 if run_sweep(sys.argv[1:], console=Console(stderr=True)).complete else 1)
-"""
-
-
 @pytest.mark.slow
 def test_a_training_ends_with_the_sweep_that_started_it(tmp_path: Path) -> None:
     words = [*SMALL, f"runs={tmp_path}", "trainer.max_epochs=4000", "trainer.patience=4000"]
-    sweep = subprocess.Popen([sys.executable, "-c", COMMAND, *words], stdin=subprocess.DEVNULL)
+    sweep = program("train", "-m", *words, output=tmp_path / "said")
     wait_for(lambda: any(tmp_path.rglob("last.ckpt")))
     (started,) = tmp_path.rglob("started.json")
     process = json.loads(started.read_text())["process"]
-    sweep.kill()
-    sweep.wait()
+    sweep.send(signal.SIGKILL)
+    sweep.wait(60)
     wait_for(lambda: any(tmp_path.rglob("outcome.json")))
     (file,) = tmp_path.rglob("outcome.json")
     assert json.loads(file.read_text())["state"] == "interrupted"

@@ -1,6 +1,5 @@
 """Run by several processes at once: what each finds goes to a file that the test reads."""
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -104,13 +103,10 @@ def counts(place: Place, strategy: Sharing) -> list[Any]:
 
 
 def main(folder: str) -> None:
+    """Write what this process finds."""
+    torch.set_num_threads(1)
     place = find_place()
     strategies: tuple[Sharing, ...] = ("ddp",) if place.processes == 1 else ("ddp", "fsdp")
     for strategy in strategies:
         found = {"gradients": gradients(place, strategy), "counts": counts(place, strategy)}
         torch.save(found, Path(folder) / f"{place.processes}-{place.rank}-{strategy}.pt")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(sys.argv[1])

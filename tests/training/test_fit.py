@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from forked import Forked, program
 from truemask.cli import main
 from truemask.compose import compose_config, resume_config
 from truemask.errors import JobFailed, UsageError
@@ -139,21 +138,17 @@ def test_resuming_a_finished_run_tests_it_again_and_changes_nothing(tmp_path: Pa
         assert torch.equal(value, before[1][name])
 
 
-def start_in_the_background(runs: Path, *words: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "truemask", "train", *SMALL, f"runs={runs}", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+def start_in_the_background(runs: Path, *words: str) -> Forked:
+    return program("train", *SMALL, f"runs={runs}", *words, output=runs / "said")
 
 
-def wait_for(path: Path, pattern: str, process: "subprocess.Popen[bytes]") -> Path:
+def wait_for(path: Path, pattern: str, process: Forked) -> Path:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found = sorted(path.rglob(pattern))
         if found:
             return found[0]
-        assert process.poll() is None, process.communicate()[1].decode()
+        assert process.running, process.errors
         time.sleep(0.01)
     raise AssertionError(f"no {pattern} after two minutes")
 
@@ -164,8 +159,7 @@ LONGER = ("trainer.max_epochs=60", "trainer.patience=null")
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
     first = start_in_the_background(tmp_path / "undisturbed", *LONGER)
-    _, errors = first.communicate(timeout=300)
-    assert first.returncode == 0, errors.decode()
+    assert first.wait(300) == 0, first.errors
     (config,) = (tmp_path / "undisturbed").rglob("config.yaml")
     undisturbed = Run.open(config.parent)
     delays = random.Random(0)
@@ -174,28 +168,23 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Pa
     kills = 0
     for _ in range(4):
         time.sleep(delays.uniform(0.0, 0.6))
-        if process.poll() is not None:
+        if not process.running:
             break
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.send(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
         kills += 1
         for file in run.path.rglob("*.json"):
             json.loads(file.read_text())
         if run.last_checkpoint.exists():
             torch.load(run.last_checkpoint, weights_only=True)
         before = run.last_checkpoint.stat().st_mtime_ns if run.last_checkpoint.exists() else 0
-        process = subprocess.Popen(
-            [sys.executable, "-m", "truemask", "train", f"resume={run.path}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        process = program("train", f"resume={run.path}", output=tmp_path / "said")
         deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.running and time.monotonic() < deadline:
             if run.last_checkpoint.exists() and run.last_checkpoint.stat().st_mtime_ns > before:
                 break
             time.sleep(0.01)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()
+    assert process.wait(300) == 0, process.errors
     assert kills >= 1
     assert figures(run) == figures(undisturbed)
     assert_equal_weights(run, undisturbed)
@@ -203,13 +192,13 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Pa
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_best_tests_it_and_says_so(tmp_path: Path) -> None:
-    process = start_in_the_background(tmp_path, "trainer.max_epochs=10000", "trainer.patience=null")
+    words = ("trainer.max_epochs=10000", "trainer.patience=null")
+    process = start_in_the_background(tmp_path, *words)
     history = wait_for(tmp_path, "last.ckpt", process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()
+    process.send(signal.SIGINT)
+    assert process.wait(300) == 0, process.errors
     run = Run.open(history.parent.parent)
-    assert "Ending after this step" in errors.decode()
+    assert "Ending after this step" in process.errors
     assert run.environment["training"]["stopped"] == "you stopped it"
     assert run.results["test"].images == 5
     assert os.path.getsize(run.report_path) > 1000

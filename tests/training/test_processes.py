@@ -2,17 +2,17 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import check_processes
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from forked import Forked, program
 from truemask.bundle import load_bundle
 from truemask.cli import main
 from truemask.compose import compose_config, resume_config
@@ -21,8 +21,6 @@ from truemask.runs import Run
 from truemask.training.fit import train
 from truemask.training.launching import _environment, _free_port
 from truemask.training.processes import Place, find_place
-
-SCRIPT = Path(__file__).with_name("check_processes.py")
 
 WORDS = [
     "experiment=textures/demo", "data.dataset.size=32", "data.dataset.train=21",
@@ -38,12 +36,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     port = _free_port()
     places = [(0, 1), (0, 2), (1, 2)]
     running = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder)], env=_environment(rank, count, port)
+        Forked(
+            check_processes.main,
+            str(folder),
+            output=tmp_path_factory.mktemp("said") / "said",
+            variables=_environment(rank, count, port),
         )
         for rank, count in places
     ]
-    assert [process.wait(timeout=600) for process in running] == [0, 0, 0]
+    for process in running:
+        assert process.wait(600) == 0, process.errors
     return {file.stem: torch.load(file, weights_only=False) for file in folder.iterdir()}
 
 
@@ -133,17 +135,14 @@ def test_what_sharded_weights_exclude_is_said_before_anything_is_done(
 @pytest.mark.slow
 def test_a_signal_to_one_process_saves_and_ends_all(tmp_path: Path) -> None:
     words = [*WORDS, f"runs={tmp_path}", "trainer.devices=2", "trainer.max_steps=100000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "truemask", "train", *words], stderr=subprocess.PIPE
-    )
+    process = program("train", *words, output=tmp_path / "said")
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline:
-        assert process.poll() is None
+        assert process.running, process.errors
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1, errors.decode()
-    assert b"ended by SIGTERM; go on with" in errors
+    process.send(signal.SIGTERM)
+    assert process.wait(120) == 1, process.errors
+    assert "ended by SIGTERM; go on with" in process.errors
     (run,) = [Run(path.parent) for path in tmp_path.rglob("config.yaml")]
     saved = torch.load(run.last_checkpoint, weights_only=True)["state"]
     steps = saved["step"] + 3
