@@ -214,6 +214,8 @@ def _print(result: "PredictResult", bundle: "Bundle") -> None:
     colors = any(image.mask.endswith(".png") for image in result.written)
     where = "; *.color.png shows the classes in colours" if colors else ""
     print(f"{counted(len(result.written), 'mask')} in {result.out}{where}.")
+    if result.coco is not None:
+        print(f"Outlines of all images in {result.coco}.")
     print(f"Ids: {bundle.labels.legend()}")
     _print_warnings(result)
 

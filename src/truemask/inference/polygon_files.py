@@ -2,12 +2,14 @@
 
 OUT/<name>.geojson        a feature for each region, in the coordinates of the raster, else pixels
 OUT/<name>.labelme.json   shapes for LabelMe, to be painted in this order
-OUT/<name>.coco.json      a COCO data set of this image, a run-length encoded mask a region
+OUT/<name>.coco.json      a COCO data set of this image, a run-length encoded mask a region; those
+                          of all images become one file (`coco_file.py`)
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -48,8 +50,15 @@ def write_polygons(
         elif kind == "labelme":
             value = labelme(regions, labels, ids.shape, image=_seen_from(target))
         else:
-            value = coco(ids, labels, image=target.source.name)
+            value = coco(ids, labels, image=_below_input(target))
         write_text(target.polygons(kind), json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _below_input(target: Target) -> str:
+    """The image's path below what was given, with the very name of its file."""
+    if target.frame is not None:
+        return target.name
+    return str(PurePosixPath(target.name).with_name(target.source.name))
 
 
 def _seen_from(target: Target) -> str:

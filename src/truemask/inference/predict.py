@@ -5,6 +5,7 @@
     OUT/<name>.overlay.jpg   the image with the mask over it, on demand
     OUT/<name>.npz           the probability of each class, on demand
     OUT/<name>.geojson       outlines of regions, on demand (`polygon_files.py`)
+    OUT/coco.json            those of all images in one file, on demand (`coco_file.py`)
     OUT/predictions.csv      one row per image: size, share of each class, mean confidence, and a
                              warning where it is unlike the training images (`doubt.py`), ...
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from truemask.bundle import Bundle
 from truemask.errors import UsageError
 from truemask.files import make_folder
+from truemask.inference.coco_file import COCO, made_here, require_no_other, write_coco
 from truemask.inference.lowered import with_precision
 from truemask.inference.predict_file import Outcome, predict_file
 from truemask.inference.records import model_key, read_record
@@ -101,6 +103,10 @@ def predict(
         if found is not None:
             kept[index] = found
     todo = [index for index in range(len(targets)) if index not in kept]
+    together = "coco" in settings.polygons or made_here(out)
+    if todo and together:
+        # So that it never tells of masks that are no longer there, whenever this is ended.
+        (out / COCO).unlink(missing_ok=True)
     table = _Table(out, bundle.labels)
     try:
         if progress is not None:
@@ -118,6 +124,7 @@ def predict(
         both = outcomes | kept
         found_all = [both[index] for index in sorted(both)]
         table.finish([each for each in found_all if isinstance(each, PredictedImage)])
+    coco = str(out / COCO) if together and write_coco(out, bundle.labels) else None
     written, failed = [], []
     for index in todo:
         outcome = outcomes[index]
@@ -128,7 +135,9 @@ def predict(
             failed.append((target.given, outcome))
         else:
             written.append(outcome)
-    return PredictResult(out=str(out), written=written, kept=list(kept.values()), failed=failed)
+    return PredictResult(
+        out=str(out), written=written, kept=list(kept.values()), failed=failed, coco=coco
+    )
 
 
 def _at(targets: Sequence[Target], places: Sequence[int]) -> Sequence[Target]:
@@ -172,6 +181,8 @@ def open_targets(
     """
     targets = find_targets(inputs, out, settings, every=every)
     read_summary(out, labels)
+    if "coco" in settings.polygons:
+        require_no_other(out)
     make_folder(out)
     return targets
 

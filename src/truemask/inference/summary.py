@@ -8,7 +8,7 @@ import csv
 import io
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,7 +24,7 @@ Rows = dict[str, dict[str, str]]
 """Lines of the table by the path of their mask."""
 
 _STALE_S = 60.0
-"""A lock that is older was left by a process that was killed: tables are written in moments."""
+"""A lock that is older was left by a process that was killed; see `alone`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,14 @@ class PredictResult:
         written: the predicted images, in order.
         kept: images whose mask was there already, made by this model with these settings.
         failed: images that were left out, each with the reason.
+        coco: one COCO file of all images in `out`, where one was asked for.
     """
 
     out: str
     written: list[PredictedImage]
     kept: list[PredictedImage]
     failed: list[tuple[str, str]]
+    coco: str | None = None
 
     @property
     def warned(self) -> list[PredictedImage]:
@@ -105,6 +107,7 @@ class PredictResult:
             "written": [asdict(image) for image in self.written],
             "kept": [asdict(image) for image in self.kept],
             "failed": [{"file": file, "reason": reason} for file, reason in self.failed],
+            "coco": self.coco,
         }
 
 
@@ -141,7 +144,7 @@ def add_to_summary(out: Path, images: Sequence[PredictedImage], labels: LabelMap
     Raises:
         UsageError: there is a table of something else, or it cannot be written.
     """
-    with _alone(out):
+    with alone(out, SUMMARY):
         rows = read_summary(out, labels)
         for image in images:
             row = _row(image)
@@ -186,12 +189,22 @@ def _row(image: PredictedImage) -> dict[str, str]:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the table, against other processes and machines.
+def alone(out: Path, name: str) -> Iterator[Callable[[], None]]:
+    """Hold a file that many write, against other processes and machines.
 
     A file that only one can make, since locks of the system do not reach other machines everywhere.
+
+    Args:
+        out: the folder.
+        name: of the file in it.
+
+    Yields:
+        A function, to be called now and then by whoever holds it for longer than moments.
+
+    Raises:
+        UsageError: the folder cannot be written.
     """
-    lock = out / f".{SUMMARY}.lock"
+    lock = out / f".{name}.lock"
     while True:
         with explain_os_errors(lock):
             try:
@@ -205,7 +218,15 @@ def _alone(out: Path) -> Iterator[None]:
         except FileNotFoundError:
             continue
         time.sleep(0.02 + 0.05 * (os.getpid() % 7) / 7)
+    due = time.monotonic() + _STALE_S / 6
+
+    def alive() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            lock.touch()
+            due = time.monotonic() + _STALE_S / 6
+
     try:
-        yield
+        yield alive
     finally:
         lock.unlink(missing_ok=True)
