@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from benchmarks.inputs import auroc, generated
 from truemask.cli import main as truemask
@@ -36,10 +36,10 @@ def noisy(image: Image.Image) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def compressed(image: Image.Image) -> Image.Image:
-    """As a JPEG of quality 10."""
+def compressed(image: Image.Image, quality: int = 10) -> Image.Image:
+    """As a JPEG."""
     content = io.BytesIO()
-    image.save(content, format="JPEG", quality=10)
+    image.save(content, format="JPEG", quality=quality)
     return Image.open(content).convert("RGB")
 
 
@@ -62,9 +62,14 @@ COLORS: dict[str, Change] = {
     "grey": lambda image: image.convert("L").convert("RGB"),
     "a third as light": lambda image: image.point(lambda value: value // 3),
     "twice as light": lambda image: image.point(lambda value: min(255, 2 * value)),
+    "three times as light": lambda image: image.point(lambda value: min(255, 3 * value)),
+    "colours half as strong": lambda image: ImageEnhance.Color(image).enhance(0.5),
+    "blurred (radius 0.6)": lambda image: image.filter(ImageFilter.GaussianBlur(0.6)),
     "blurred (radius 2)": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
     "noise (deviation 25)": noisy,
     "JPEG of quality 10": compressed,
+    "JPEG of quality 75": lambda image: compressed(image, 75),
+    "a tenth lighter": lambda image: image.point(lambda value: min(255, round(1.1 * value))),
 }
 SHAPES: dict[str, Change] = {
     "half the size": lambda image: resized(image, 0.5),

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from truemask.bundle import INPUTS, Bundle, load_bundle, save_bundle
 from truemask.checks.input_features import as_taken
-from truemask.checks.inputs import check_input, describe_images
+from truemask.checks.inputs import Known, check_input, describe_images
 from truemask.cli import main
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
@@ -98,6 +98,92 @@ def test_a_bundle_without_notes_has_no_doubts(tmp_path: Path) -> None:
     assert find_doubt(load_bundle(save(tmp_path / "b", inputs=few)), tensor(photo(0))) is None
 
 
+def first_format(known: Known) -> dict:
+    """The same notes as the first version wrote them: eighteen figures an image, no format."""
+    value = known.to_json()
+    del value["format"]
+    return value | {"features": {key: row[:18] for key, row in value["features"].items()}}
+
+
+def test_notes_of_the_first_format_keep_its_rule(tmp_path: Path) -> None:
+    """Distances written anew from the rule's description, without the code under test."""
+    known = describe_images(photo(seed) for seed in range(40))
+    old = load_bundle(save(tmp_path, inputs=first_format(known)))
+    table = np.array([row[:18] for row in known.features.values()])
+    spread = table.std(0) + 0.02
+    scaled = (table - table.mean(0)) / spread
+    shrink = 0.5 * 18 / 40
+    inverse = np.linalg.inv((1 - shrink) * np.cov(scaled.T, bias=True) + shrink * np.eye(18))
+
+    def nearest(one: np.ndarray, others: np.ndarray) -> float:
+        apart = (others - one) / spread
+        return float(np.sort(np.sqrt(np.einsum("nf,fg,ng->n", apart, inverse, apart)))[:3].mean())
+
+    # Each against the rest, of which a fiftieth, the most like it, does not count: none of 40.
+    limit = 1.4 * np.quantile(
+        [nearest(row, np.delete(table, i, axis=0)) for i, row in enumerate(table)], 0.99
+    )
+    for change in (lambda x: x, lambda x: 255 - x, lambda x: x // 4, lambda x: x[..., ::-1]):
+        image = change(photo(100))
+        seen = np.array(next(iter(describe_images([image]).features.values())))[:18]
+        doubt = find_doubt(old, tensor(image.copy()))
+        assert doubt is not None
+        assert doubt.unlikeness == pytest.approx(nearest(seen, table) / limit, rel=1e-4)
+
+
+def test_grey_and_turned_images_are_warned_of_only_by_the_new_notes(tmp_path: Path) -> None:
+    """Light from above, blue against red: what a distance over all figures hardly sees."""
+
+    def scene(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        light = np.linspace(rng.uniform(170, 230), rng.uniform(50, 110), 96)[:, None, None]
+        colors = rng.normal(0, rng.uniform(4, 9), (12, 16, 3)).repeat(8, 0).repeat(8, 1)
+        pixels = light * rng.uniform(0.9, 1.1, 3) + colors + rng.normal(0, 8, (96, 128, 3))
+        return np.clip(pixels, 0, 255).astype(np.uint8)
+
+    known = describe_images(scene(seed) for seed in range(60))
+    new = load_bundle(save(tmp_path / "new", inputs=known.to_json()))
+    old = load_bundle(save(tmp_path / "old", inputs=first_format(known)))
+    changes = {
+        "colour": lambda x: x[..., 1:2].repeat(3, axis=2),
+        "above": lambda x: x[::-1],
+        "sharp": lambda x: np.array(Image.fromarray(x).filter(ImageFilter.GaussianBlur(2))),
+    }
+    for word, change in changes.items():
+        doubts = [find_doubt(new, tensor(change(scene(seed)).copy())) for seed in range(100, 110)]
+        assert all(doubt is not None and word in str(doubt.warning) for doubt in doubts)
+    usual = [find_doubt(new, tensor(scene(seed))) for seed in range(100, 150)]
+    assert sum(doubt is not None and doubt.warning is not None for doubt in usual) <= 2
+    turned = find_doubt(old, tensor(scene(100)[::-1].copy()))
+    assert turned is not None
+    assert turned.warning is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype"), [(1, "uint8"), (1, "float32"), (3, "float32"), (5, "float32")]
+)
+def test_other_channels_and_ranges(channels: int, dtype: str) -> None:
+    """A model of grey images has no colours to hold against anything."""
+
+    def image(seed: int) -> np.ndarray:
+        pixels = photo(seed)[..., [0, 1, 2, 0, 1][:channels]]
+        return pixels if dtype == "uint8" else pixels.astype(np.float32) / 255
+
+    known = describe_images(image(seed) for seed in range(40))
+    assert known.dtype == dtype
+    assert sum(bool(check_input(image(seed), known)) for seed in range(100, 150)) <= 1
+    assert all(check_input(image(seed) * 0 + image(0).max(), known) for seed in range(3))
+    assert Known.from_json(json.loads(json.dumps(known.to_json()))) == known
+
+
+def test_notes_of_a_later_version_are_one_line(tmp_path: Path) -> None:
+    known = describe_images(photo(seed) for seed in range(9)).to_json()
+    bundle = load_bundle(save(tmp_path, inputs=known | {"format": 3}))
+    with pytest.raises(UsageError, match=r"inputs.json.*format is 3") as error:
+        find_doubt(bundle, tensor(photo(0)))
+    assert "\n" not in str(error.value)
+
+
 def test_a_model_that_resizes_looks_at_what_it_sees(tmp_path: Path) -> None:
     spec, seen = ImageSpec(), (48, 64)
     images = [as_taken(tensor(photo(seed)), spec, size=seen) for seed in range(40)]
@@ -112,6 +198,8 @@ def test_a_model_that_resizes_looks_at_what_it_sees(tmp_path: Path) -> None:
     [
         "[]",
         "{",
+        '{"format": [2], "features": {}, "dtype": "uint8", "high": 255, "channels": 3}',
+        '{"format": 2, "features": {"a": [1, 2]}, "dtype": "uint8", "high": 255, "channels": 3}',
         '{"features": {"a": [1, 2]}, "dtype": "uint8", "high": 255, "channels": 3}',
         json.dumps({"features": {"a": [float("nan")] * 18}, "dtype": "uint8", "high": 1,
                     "channels": 3}),

@@ -1,6 +1,6 @@
-"""An image as eighteen figures: colours, light, detail at three scales, size; quick, and small.
+"""An image as 32 figures: colours, light, detail, sharpness, layout, size; quick, and small.
 
-They are what TM701 compares (`inputs.py`).
+They are what TM701 compares (`inputs.py`, `input_reference.py`).
 """
 
 import numpy as np
@@ -14,7 +14,14 @@ NAMES = (
     "darkest hundredth", "brightest hundredth", "red against green", "blue against green",
     "fine detail", "middle detail", "coarse detail", "flat area", "height", "width",
     "balance of light and dark", "balance of light and dark detail",
+    "blown-out share", "colour detail", "red beyond green", "blue beyond green",
+    "red-green spread", "blue-green spread", "blue-red spread", "colourfulness",
+    "fine sharpness", "middle sharpness", "edge sharpness",
+    "light above", "light in the middle", "detail above",
 )  # fmt: skip
+FIRST = 18
+"""So many of them were there in the first format of `inputs.json`."""
+
 _SIDE = 128
 """Least side of the thinned pixels, of images that have as many."""
 
@@ -66,22 +73,69 @@ def figures(
     grey = colors[0] / 3 + colors[1] / 3 + colors[2] / 3
     flat = colors.reshape(3, -1)
     mean, deviation = flat.mean(1), flat.std(1)
-    dark, bright = np.quantile(grey, (0.01, 0.99))
+    dark, middle, bright = np.quantile(grey, (0.01, 0.5, 0.99))
     detail = [_detail(grey, 2**level) for level in range(3)]
     near = np.abs(np.diff(grey, axis=1)) < 0.01
-    red, blue = (float(np.log((mean[c] + 0.02) / (mean[1] + 0.02))) for c in (0, 2))
+    light = np.maximum(mean, 0) + 0.02
+    red, blue = (float(np.log(light[c] / light[1])) for c in (0, 2))
     return np.array(
         [*mean, *deviation, dark, bright, 0.3 * red, 0.3 * blue, *detail,
          float(near.mean()) if near.size else 1.0,
          0.1 * np.log2(size[0]), 0.1 * np.log2(size[1]),
-         0.05 * _skewness(grey), 0.05 * _skewness(grey - _surroundings(grey))]
+         0.05 * _skewness(grey), 0.05 * _skewness(grey - _surroundings(grey)),
+         0.25 * float((colors.min(0) >= 1).mean()), *_chroma(colors, float(middle)),
+         detail[0] - detail[1], detail[1] - detail[2], _edges(grey) - detail[0],
+         *_layout(grey)]
     )  # fmt: skip
+
+
+def _chroma(colors: Float64[np.ndarray, "3 H W"], middle: float) -> list[float]:
+    """Detail of the colours, how far they go beyond green, their spread, their strength.
+
+    Args:
+        colors: red, green, blue.
+        middle: the median of the light; tints are seen in relation to it.
+    """
+    red, green, blue = colors
+    opponent = red - green, blue - green
+    # Four pixels apart: what JPEG does to the colours of neighbours would drown all else.
+    detail = sum(abs(part).mean() for plane in opponent for part in _apart(plane, 4))
+    beyond = [float(np.quantile(plane, 0.75)) / (max(middle, 0.0) + 0.05) for plane in opponent]
+    spread = [0.2 * np.log(0.003 + plane.std()) for plane in (*opponent, blue - red)]
+    strength = (colors.max(0) - colors.min(0)).mean()
+    return [0.2 * np.log(0.002 + detail / 2), *beyond, *spread, 0.2 * np.log(0.003 + strength)]
+
+
+def _layout(grey: Float64[np.ndarray, "H W"]) -> list[float]:
+    """Light above against below and in the middle, detail above against below: by thirds."""
+    third = max(1, len(grey) // 3)
+    above, below = grey[:third], grey[-third:]
+    middle = grey[third:-third] if len(grey) > 2 * third else grey
+    outside = (above.mean() + below.mean()) / 2
+    details = [np.log(1e-3 + _mean(np.abs(np.diff(part, axis=1)))) for part in (above, below)]
+    return [above.mean() - below.mean(), middle.mean() - outside, 0.2 * (details[0] - details[1])]
+
+
+def _edges(grey: Float64[np.ndarray, "H W"]) -> float:
+    """The logarithm of how much pixels differ from their four neighbours together (Laplacian)."""
+    around = grey[2:, 1:-1] + grey[:-2, 1:-1] + grey[1:-1, 2:] + grey[1:-1, :-2]
+    return 0.2 * float(np.log(1e-3 + _mean(np.abs(4 * grey[1:-1, 1:-1] - around))))
+
+
+def _apart(plane: Float64[np.ndarray, "H W"], step: int) -> list[Float64[np.ndarray, "h w"]]:
+    """How pixels at a distance differ, down and across; nothing where there are none."""
+    both = plane[step:] - plane[:-step], plane[:, step:] - plane[:, :-step]
+    return [part if part.size else np.zeros((1, 1)) for part in both]
+
+
+def _mean(values: Float64[np.ndarray, "H W"]) -> float:
+    """0 of nothing."""
+    return float(values.mean()) if values.size else 0.0
 
 
 def _detail(grey: Float64[np.ndarray, "H W"], step: int) -> float:
     """The logarithm of how much neighbours at a distance differ."""
-    apart = [grey[step:] - grey[:-step], grey[:, step:] - grey[:, :-step]]
-    return 0.2 * float(np.log(1e-3 + np.mean([np.abs(a).mean() if a.size else 0 for a in apart])))
+    return 0.2 * float(np.log(1e-3 + np.mean([np.abs(a).mean() for a in _apart(grey, step)])))
 
 
 def _skewness(values: Float64[np.ndarray, "H W"]) -> float:

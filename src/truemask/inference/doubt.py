@@ -40,6 +40,20 @@ _WORDS = dict(
             ("smaller width", "greater width"),
             ("light with few dark parts", "dark with few light parts"),
             ("dark detail on light", "light detail on dark"),
+            ("less clipped light", "more clipped light"),
+            ("less detail of colour", "more detail of colour"),
+            ("less red beyond green", "more red beyond green"),
+            ("less blue beyond green", "more blue beyond green"),
+            ("less variety of red and green", "more variety of red and green"),
+            ("less variety of blue and green", "more variety of blue and green"),
+            ("less variety of blue and red", "more variety of blue and red"),
+            ("paler colours", "stronger colours"),
+            ("less sharp fine detail", "sharper fine detail"),
+            ("less sharp middle-sized detail", "sharper middle-sized detail"),
+            ("softer edges", "harder edges"),
+            ("darker above than below", "lighter above than below"),
+            ("darker in the middle", "lighter in the middle"),
+            ("less detail above than below", "more detail above than below"),
         ),
         strict=True,
     )
@@ -56,7 +70,8 @@ class Doubt:
     Attributes:
         unlikeness: distance to the training images in units of the limit: from 0, above 1 the image
             is unlike them.
-        reasons: in what it lies beyond all of them, such as "more fine detail"; may be empty.
+        reasons: in what it lies beyond all of them, such as "more fine detail", at least in what
+            kind of figures.
     """
 
     unlikeness: float
@@ -67,7 +82,7 @@ class Doubt:
         """One line where the mask should not be trusted without looking."""
         if self.unlikeness <= 1:
             return None
-        why = ", ".join(self.reasons) or "no single figure, but their combination"
+        why = ", ".join(self.reasons)
         return f"unlike the training images, {self.unlikeness:.1f} times the limit: {why}"
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +166,5 @@ class Thinning:
 
 def _held(pixels: Shaped[np.ndarray, "h w C"], size: tuple[int, ...], known: Known) -> Doubt:
     found = compare(pixels, size, known)
-    return Doubt(
-        unlikeness=found.ratio, reasons=tuple(_WORDS[name][above] for name, above in found.outside)
-    )
+    reasons = tuple(_WORDS[name][above] for name, above in found.outside)
+    return Doubt(unlikeness=found.ratio, reasons=reasons or (f"{found.part} taken together",))
