@@ -135,9 +135,10 @@ def test_what_was_interrupted_has_none_until_it_is_done(bundle, images):
     assert Path("out", COCO).read_bytes() == expected
     # Nothing to do: the file is as it was, and is made anew where it is missing.
     assert predict(bundle, [images], Path("out"), settings=SETTINGS).written == []
-    Path("out", COCO).unlink()
+    Path("out", COCO).rename("out/.coco.json.0123abcd.part")  # as of a process that was killed
     assert predict(bundle, [images], Path("out"), settings=SETTINGS).written == []
     assert Path("out", COCO).read_bytes() == expected
+    assert not list(Path("out").glob(".*"))
 
 
 def test_it_follows_the_masks(bundle, images):

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from truemask import __version__
 from truemask.errors import UsageError
-from truemask.files import atomic_path, read_json
+from truemask.files import atomic_path, read_json, remove_partial
 from truemask.inference.records import read_record
 from truemask.inference.summary import SUMMARY, alone
 from truemask.labels import LabelMap
@@ -81,6 +81,7 @@ def write_coco(out: Path, labels: LabelMap) -> int:
         UsageError: it cannot be written, or the file of an image is damaged.
     """
     with alone(out, COCO) as alive:
+        remove_partial([out / COCO])  # of a process that was killed
         entries = _entries(out, alive)
         if not entries:
             if made_here(out):
