@@ -1,12 +1,13 @@
 """Whether tiles give the mask of the whole image: `python -m benchmarks.tiles PHOTO [RUN ...]`.
 
 For every network of the five projects' experiments, and for each run that is given: the share of
-pixels of a 2000x1500 image that get the same class when it is cut into tiles of at most 1024x1024,
-and the largest difference of logits. The image is PHOTO, enlarged. A network of random weights is
-made as hard as can be: batch norms take the statistics of the image, and the last layer is set such
-that every class is as frequent and varies as much as the others. Then most pixels are near a
-border, where the least difference shows. With `--width N`, the first level has N channels and the
-others follow: that leaves how far a network sees as it is, and asks for less memory and time.
+pixels of a 2000x1500 image that get the same class when it is cut into tiles of at most 1024x1024
+(`--tile`), and the largest difference of logits. The image is PHOTO, enlarged. A network of random
+weights is made as hard as can be: batch norms take the statistics of the image, and the last layer
+is set such that every class is as frequent and varies as much as the others. Then most pixels are
+near a border, where the least difference shows. With `--width N`, the first level has N channels
+and the others follow: that leaves how far a network sees as it is, and asks for less memory and
+time. `--only WORD` takes the networks whose experiment's name has the word.
 """
 
 import argparse
@@ -28,7 +29,6 @@ from truemask.models.tiling import image_logits
 from truemask.runs import Run
 
 SIZE = (1500, 2000)
-TILE = 1024
 CLASSES = 6
 
 
@@ -84,12 +84,14 @@ def settled(model: dict[str, Any], image: Shaped[Tensor, "C H W"]) -> Segmenter:
     return segmenter
 
 
-def show(name: str, model: Segmenter, image: Shaped[Tensor, "C H W"], num_classes: int) -> None:
+def show(
+    name: str, model: Segmenter, image: Shaped[Tensor, "C H W"], num_classes: int, *, tile: int
+) -> None:
     """A line of the table."""
     image = image[: model.images.channels].to(DEVICE)
     model.size = None  # of how the whole image is resized, tiles can know nothing
     whole = image_logits(model, image)
-    tiled = image_logits(model, image, tile=TILE)
+    tiled = image_logits(model, image, tile=tile)
 
     def ids(logits: Tensor) -> Tensor:
         return (logits[0] > 0).long() if len(logits) == 1 else logits.max(0).indices
@@ -108,6 +110,8 @@ def main() -> None:
     parser.add_argument("photo", type=Path)
     parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--width", type=int)
+    parser.add_argument("--tile", type=int, default=1024)
+    parser.add_argument("--only", default="")
     options = parser.parse_args()
     image = resize_image(read_image(options.photo, RGB), SIZE).as_subclass(Tensor)
     print("| network | pixels of one class | largest difference, of the logits' deviation | ")
@@ -115,10 +119,16 @@ def main() -> None:
     for path in options.runs:
         bundle = Run.open(path).load_bundle()
         show(
-            f"{path.parent.name}, trained", bundle.model.to(DEVICE), image, len(bundle.labels.names)
+            f"{path.parent.name}, trained",
+            bundle.model.to(DEVICE),
+            image,
+            len(bundle.labels.names),
+            tile=options.tile,
         )
     for name, model in networks().items():
-        show(name, settled(narrowed(model, options.width), image), image, CLASSES)
+        if options.only in name:
+            network = settled(narrowed(model, options.width), image)
+            show(name, network, image, CLASSES, tile=options.tile)
 
 
 if __name__ == "__main__":

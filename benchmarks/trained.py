@@ -89,6 +89,15 @@ TRAININGS = {
         120,
         (_WHOLE, "model.weights=null", "data.crop=[128,128]", "data.batch_size=8"),
     ),
+    "manet": Trained(
+        "benchmarks/voc2012_improved",
+        "camvid",
+        120,
+        (
+            *(_WHOLE, "model.weights=null", "model.encoder=resnet18", "model.architecture=manet"),
+            *("data.crop=[128,128]", "data.batch_size=8"),
+        ),
+    ),
     "default": Trained(None, "camvid", 120, ("data.crop=[128,128]", "data.batch_size=8")),
 }
 """By name. CamVid and CrackForest stand for data that cannot be had without a licence."""
@@ -135,6 +144,7 @@ def load(name: str, runs: Path) -> Bundle:
     said = ["data=folder"] if training.experiment is None else [f"experiment={training.experiment}"]
     if training.data is not None:
         said.append("data.dataset.root=anywhere")
+    said += [word for word in training.words if word.startswith("model.")]
     expected = compose_config(said)["model"]
     shaped = {"in_channels", "out_channels", "weights", "init"}
     for key, value in expected.items():

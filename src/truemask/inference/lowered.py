@@ -76,10 +76,11 @@ class _Bfloat16(nn.Module):
         self.autocast = autocast
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Tensor:
+        if not self.autocast:
+            return cast(Tensor, self.network(images.bfloat16()))
         # Inside, since prediction turns the caller's autocast off.
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-            logits: Tensor = self.network(images if self.autocast else images.bfloat16())
-        return logits
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return cast(Tensor, self.network(images))
 
     @property
     def reach(self) -> int:

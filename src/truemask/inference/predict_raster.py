@@ -29,7 +29,7 @@ from truemask.inference.summary import PredictedImage
 from truemask.inference.tally import Tally, read_off
 from truemask.inference.target import Target
 from truemask.models.segmenter import evaluating
-from truemask.models.tiling import HUGE_SIDE, logits_by_blocks
+from truemask.models.tiling import HUGE_SIDE, default_tile, logits_by_blocks
 
 OVERVIEW_SIDE = 4096
 """The most pixels a side of an overlay of a raster."""
@@ -65,9 +65,13 @@ def predict_raster(
     """
     model, labels = bundle.model, bundle.labels
     device = model.mean.device
+
+    def tile(height: int, width: int) -> int:
+        return settings.tile or default_tile(model, height, width)
+
     with ExitStack() as stack:
         raster = stack.enter_context(
-            open_raster(target.source, model.images, bands=settings.bands, tile=settings.tile)
+            open_raster(target.source, model.images, bands=settings.bands, tile=tile)
         )
         height, width = raster.height, raster.width
         if model.size is not None and height * width > HUGE_SIDE**2:

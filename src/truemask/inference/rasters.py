@@ -7,7 +7,7 @@ training images; in the mask they get the ignored id, and they count nowhere.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from truemask.images import ImageSpec
 from truemask.inference.places import Place
 from truemask.inference.tiff_tags import ORIENTATION, tiff_tags
 from truemask.labels import LabelMap
-from truemask.models.tiling import LARGEST_SIDE
 
 BLOCK = 256
 """Side of the blocks in which masks are stored."""
@@ -39,7 +38,11 @@ _KEPT_TAGS = ("AREA_OR_POINT", "TIFFTAG_DATETIME")
 
 @contextmanager
 def open_raster(
-    path: Path, spec: ImageSpec, *, bands: tuple[int, ...] | None, tile: int | None
+    path: Path,
+    spec: ImageSpec,
+    *,
+    bands: tuple[int, ...] | None,
+    tile: Callable[[int, int], int],
 ) -> Iterator["Raster"]:
     """Open a TIFF to read pieces of it.
 
@@ -47,7 +50,8 @@ def open_raster(
         path: the file.
         spec: what the model takes.
         bands: the channels to take, from 1 on; `None` takes all but an alpha channel.
-        tile: largest side of a tile; a row of tiles is cached, so that no block is decoded twice.
+        tile: says the largest side of a tile, of a height and a width; a row of tiles is cached,
+            so that no block is decoded twice.
 
     Raises:
         UsageError: it is unreadable, cannot be brought to `spec` without a guess, or rasterio is
@@ -63,7 +67,7 @@ def open_raster(
         with source:
             with blaming(path):
                 raster = Raster(path, source, spec, bands)
-            with rasterio.Env(GDAL_CACHEMAX=raster.cache_for(tile)):
+            with rasterio.Env(GDAL_CACHEMAX=raster.cache_for(tile(raster.height, raster.width))):
                 raster.settle_range()
                 yield raster
 
@@ -170,11 +174,10 @@ class Raster:
     def _orientation(self) -> int:
         return int(tiff_tags(self.path).get(ORIENTATION, 1))
 
-    def cache_for(self, tile: int | None) -> int:
+    def cache_for(self, tile: int) -> int:
         """Bytes of a row of tiles as it is stored."""
-        rows = tile or LARGEST_SIDE
         high, wide = self.source.block_shapes[0]
-        reached = (rows // high + 2) * high
+        reached = (tile // high + 2) * high
         needed = reached * (self.width + wide) * self.source.count
         needed *= np.dtype(self.source.dtypes[0]).itemsize
         return int(min(max(_CACHE, needed * 9 // 8), _LARGEST_CACHE))

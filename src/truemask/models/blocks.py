@@ -145,7 +145,9 @@ class Up(nn.Module):
         skip = crop_centre(skip, large.shape[-2], large.shape[-1])
         if self.gate is not None:
             skip = self.gate(skip, deep)
-        joined: Tensor = self.block(torch.cat((skip, large), 1))
+        both = torch.cat((skip, large), 1)
+        del large  # Not to be kept while the block computes.
+        joined: Tensor = self.block(both)
         return joined
 
 

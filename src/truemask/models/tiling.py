@@ -10,6 +10,7 @@ The logits come in blocks, each as soon as no later tile can change it. Besides 
 what the tiles of the next row share with this one is kept: an image may be larger than the memory.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from truemask.errors import UsageError
 from truemask.geometry import Box, round_up, tile_spans
+from truemask.models.footprint import footprint
 from truemask.models.segmenter import Network, Segmenter
 
 LARGEST_SIDE = 2048
@@ -28,13 +30,22 @@ HUGE_SIDE = 8192
 """With more pixels than a square of this side, an image is cut into smaller tiles."""
 
 _HUGE_TILE = 1024
-"""For memory: the logits of 21 classes take 88 MB a tile, where those of 2048 would take 352."""
+"""For memory, and as rows of such tiles are kept of what is written."""
+
+_HUGE_BYTES = 832 << 20
+"""What weights, features and logits of a tile of a huge image may take of the main memory."""
+
+_SMALLEST_TILE = 256
+"""Below, nearly all of the work would be done many times."""
+
+_LOGITS = 4
+"""How often the logits of a tile are there: as they are, blended, cut, and as probabilities."""
 
 _REACH = 112
 """How far networks see that do not say it, in pixels."""
 
-_SHARE = 2
-"""Of a tile's side, the overlap takes at most one part of so many."""
+_SHARE = 5 / 8
+"""Of a tile's side, the overlap takes at most so much."""
 
 Read = Callable[[Box], Shaped[Tensor, "C h w"]]
 """Gives the pixels of a box, of the dtype, channels and range that the model takes."""
@@ -99,11 +110,12 @@ def logits_by_blocks(
         height: of the image.
         width: of the image.
         tile: largest side of a tile in pixels. By default an image of up to 2048x2048 pixels is
-            one tile, and a larger one is cut into tiles of at most 2048x2048, or 1024x1024 from
-            8192x8192 pixels on. A model that brings every image to a size of its own takes none.
+            one tile, and a larger one is cut into tiles of at most 2048x2048; from 8192x8192
+            pixels on of less, as `default_tile` says. A model that brings every image to a size
+            of its own takes none.
         overlap: pixels that neighbouring tiles share, at least. By default as many as make tiles
-            change nothing, by what the network says of how far it sees (`reach`), but at most half
-            of a tile.
+            change nothing, by what the network says of how far it sees (`reach`), but at most five
+            eighths of a tile.
         compute: what gives the logits of a tile; by default the model.
 
     Yields:
@@ -129,9 +141,9 @@ def logits_by_blocks(
     stride = max(_strides(model))
     needed = _overlap_for(model, stride) if overlap is None else round_up(overlap, stride)
     if tile is None:
-        tile = default_tile(height, width, overlap=needed)
+        tile = default_tile(model, height, width)
     size = tile // stride * stride
-    overlap = needed if overlap is not None else min(needed, size // _SHARE // stride * stride)
+    overlap = needed if overlap is not None else min(needed, int(size * _SHARE) // stride * stride)
     if not 0 <= overlap < size:
         raise UsageError(
             f"tile ({size}) must be larger than overlap ({overlap}), and that not negative; "
@@ -168,12 +180,27 @@ def logits_by_blocks(
         above = below
 
 
-def default_tile(height: int, width: int, *, overlap: int) -> int:
-    """The largest side of a tile of an image that is cut, where nobody says another."""
+def default_tile(model: Segmenter, height: int, width: int) -> int:
+    """The largest side of a tile of an image that is cut, where nobody says another.
+
+    From 8192x8192 pixels on it is at most 1024, or three times the overlap. On the CPU, the main
+    memory that a tile takes in the network bounds it too, so that 30,000 x 30,000 pixels are
+    predicted in 2 GiB (docs/predict.md).
+    """
     if height * width <= HUGE_SIDE**2:
         return LARGEST_SIDE
     # With more of it shared, most of the work would be done twice and more.
-    return min(max(_HUGE_TILE, 3 * overlap), LARGEST_SIDE)
+    overlap = _overlap_for(model, max(_strides(model)))
+    tile = min(max(_HUGE_TILE, 3 * overlap), LARGEST_SIDE)
+    if model.mean.device.type == "cpu":
+        weights = sum(value.nbytes for value in model.state_dict().values())
+        for _ in range(2):  # What a network takes beyond the tile is not in proportion.
+            taken = footprint(model.network, model.images.channels, tile, tile)
+            if taken is None:
+                break
+            fitting = max(0, _HUGE_BYTES - weights) / (taken.features + _LOGITS * taken.logits)
+            tile = min(tile, max(_SMALLEST_TILE, int(tile * math.sqrt(fitting))))
+    return tile
 
 
 def _overlap_for(model: Segmenter, stride: int) -> int:
