@@ -255,13 +255,25 @@ def examine(name: str, bundle: Bundle, images: Sequence[Tensor], runs: Path) -> 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         engines: dict[str, OnnxEngine | TorchEngine] = {"bf16": TorchEngine(bundle, "bf16")}
-        try:
-            export(bundle, place / "m.onnx", images=few)
+        forms: dict[str, Any] = {}
+        for form, file, options in (
+            ("onnx", place / "m.onnx", {}),
+            ("torch.export", place / "m.pt2", {"format": "torch"}),
+        ):
+            try:
+                export(bundle, file, images=few, **options)
+            except JobFailed as error:
+                found.said[f"{form} refused"] = str(error).replace(folder, "")
+        if (place / "m.onnx").exists():
             engines["onnx"] = OnnxEngine(place / "m.onnx", threads=torch.get_num_threads())
-        except JobFailed as error:
-            found.said["onnx refused"] = str(error).replace(folder, "")
-        export(bundle, place / "m.pt2", images=few, format="torch")
-        program = torch.export.load(place / "m.pt2").module()
+        if (place / "m.pt2").exists():
+            program = torch.export.load(place / "m.pt2").module()
+
+            def traced(image: Tensor) -> np.ndarray:
+                with torch.inference_mode():
+                    return program(image.permute(1, 2, 0).contiguous()[None])[0][0].numpy()
+
+            forms["torch.export"] = traced
         if trained:
             try:
                 done = export(bundle, place / "i.onnx", images=truth, calibration=ranges, int8=True)
@@ -277,17 +289,13 @@ def examine(name: str, bundle: Bundle, images: Sequence[Tensor], runs: Path) -> 
             )
             found.said["bf16"] = parity.to_json()
 
-        def traced(image: Tensor) -> np.ndarray:
-            with torch.inference_mode():
-                return program(image.permute(1, 2, 0).contiguous()[None])[0][0].numpy()
-
-        forms: dict[str, Any] = {
+        forms |= {
             form: lambda image, engine=engine: engine.predict(
                 image.numpy()[None], confidence=False
             ).ids[0]
             for form, engine in engines.items()
         }
-        found.forms = compare(bundle, images, forms | {"torch.export": traced})
+        found.forms = compare(bundle, images, forms)
     return found
 
 
@@ -312,12 +320,14 @@ def row(found: dict[str, Any]) -> str:
     else:
         int8 = "" if judged is None else f"{judged['iou_lost']:+.4f}"
     weights = "trained" if found["trained"] else "random"
-    exact = found.get("onnx refused", differing("onnx"))
+    exact, program = (
+        found.get(f"{form} refused", differing(form)) for form in ("onnx", "torch.export")
+    )
     cells = (
         found["name"],
         weights,
         exact,
-        differing("torch.export"),
+        program,
         share("bf16"),
         lost,
         share("int8"),

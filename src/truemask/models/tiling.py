@@ -32,7 +32,7 @@ HUGE_SIDE = 8192
 _HUGE_TILE = 1024
 """For memory, and as rows of such tiles are kept of what is written."""
 
-_HUGE_BYTES = 832 << 20
+_HUGE_BYTES = 768 << 20
 """What weights, features and logits of a tile of a huge image may take of the main memory."""
 
 _SMALLEST_TILE = 256
