@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import check_processes
@@ -18,6 +19,7 @@ from truemask.cli import main
 from truemask.compose import compose_config, resume_config
 from truemask.errors import UsageError
 from truemask.runs import Run
+from truemask.training import launching
 from truemask.training.fit import train
 from truemask.training.launching import _environment, _free_port
 from truemask.training.processes import Place, find_place
@@ -91,8 +93,31 @@ def assert_alike(one: Run, two: Run) -> None:
     assert two.results["test"].iou == pytest.approx(one.results["test"].iou, abs=1e-5)
 
 
+class ForkedProcess:
+    """What `launch` asks of a process, which runs what the module `launching` runs."""
+
+    def __init__(self, command: list[str], *, env: dict[str, str]) -> None:
+        order, answer = command[3:]
+        self.forked = Forked(
+            launching.main, order, answer, output=Path(f"{order}-{env['RANK']}"), variables=env
+        )
+
+        self.kill, self.wait = self.forked.process.kill, self.forked.process.join
+
+    def poll(self) -> int | None:
+        return self.forked.process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+
 @pytest.mark.slow
-def test_a_training_goes_from_one_process_to_two_and_back(tmp_path: Path) -> None:
+def test_a_training_goes_from_one_process_to_two_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two launches; others here, and what a user does, start programs.
+    monkeypatch.setattr(launching, "subprocess", SimpleNamespace(Popen=ForkedProcess))
     moving = run_training(tmp_path / "moving", "trainer.max_steps=2", "schedule=constant")
     whole = run_training(tmp_path / "whole", "trainer.max_steps=8", "schedule=constant")
     for steps, devices, strategy in ((4, 2, "ddp"), (6, 2, "fsdp"), (8, 1, "ddp")):
