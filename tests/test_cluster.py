@@ -1,7 +1,9 @@
 """What needs no cluster; the rest is tested by what uses one."""
 
+import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +68,26 @@ def test_ray_data_is_not_tried_from_outside(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_a_cluster_has() -> None:
     assert describe([Node(1, 0)]) == "Ray: 1 machine, 1 CPU, 0 GPUs"
     assert describe([Node(16, 1), Node(8.5, 0)]) == "Ray: 2 machines, 24.5 CPUs, 1 GPU"
+
+
+def test_marks_that_killed_processes_left_are_removed(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    left = tmp_path / ".shared.0123456789abcdef.part"
+    left.write_text(f"{socket.gethostname()} {ended.pid}")
+    others = {
+        "0": f"elsewhere {ended.pid}",
+        "1": f"{socket.gethostname()} {os.getpid()}",
+        "2": "",
+        "3": f"{socket.gethostname()} x",
+        "4": f"{socket.gethostname()} {10**30}",
+    }
+    for name, text in others.items():
+        (tmp_path / f".shared.{name}.part").write_text(text)
+    with shared(tmp_path):
+        assert not left.exists()
+        assert len(list(tmp_path.iterdir())) == len(others) + 1
+    assert len(list(tmp_path.iterdir())) == len(others)
 
 
 def test_a_folder_that_another_machine_does_not_see(tmp_path: Path) -> None:

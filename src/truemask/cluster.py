@@ -10,10 +10,11 @@ import pickle
 import secrets
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,13 +190,34 @@ def use_own_gpus() -> None:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[Path]:
-    """A mark in a folder, by which other machines can tell that they see the same one."""
+    """A mark in a folder, by which other machines can tell that they see the same one.
+
+    Marks that killed processes of this machine left are removed.
+    """
+    for left in folder.glob(".shared.*.part"):
+        with suppress(OSError, ValueError, OverflowError):
+            host, _, process = left.read_text().partition(" ")
+            if host == socket.gethostname() and not _is_alive(int(process)):
+                left.unlink()
     mark = folder / f".shared.{secrets.token_hex(8)}.part"
-    mark.touch(exist_ok=False)
+    with mark.open("x") as file:
+        file.write(f"{socket.gethostname()} {os.getpid()}")
     try:
         yield mark
     finally:
         mark.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # where this would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def require_shared(mark: Path) -> None:

@@ -1,7 +1,7 @@
 """Images in buckets, held against the same images on the disk.
 
-The bucket is fsspec's own in memory, a `file://` one, and, where s3fs and moto are installed, a
-server of this machine that speaks S3.
+The buckets are fsspec's own in memory, a `file://` one, and a server of this machine that speaks S3
+(`conftest.py`).
 """
 
 import os
@@ -10,67 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from truemask.bundle import Bundle, load_bundle, save_bundle
-from truemask.datasets import shard_server
+from truemask.bundle import Bundle
 from truemask.datasets.shard_server import Server
 from truemask.errors import JobFailed, UsageError
-from truemask.images import RGB
-from truemask.inference import buckets
 from truemask.inference.predict import predict
 from truemask.inference.settings import Settings
 from truemask.inference.targets import find_targets
-from truemask.labels import LabelMap
-from truemask.models.segmenter import Segmenter
-from truemask.models.unet import UNet
 
-LABELS = LabelMap(names=("sky", "road", "tree"), values={0: 0, 1: 1, 2: 2})
-NAMES = ("a/x.png", "b/x.png", "y.jpg", "y.png", "z.tif", "deep/er/w.png")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    settings = {"in_channels": 3, "out_channels": 3, "widths": [4, 8]}
-    torch.manual_seed(0)
-    model = Segmenter(network=UNet(**settings), images=RGB)
-    folder = tmp_path_factory.mktemp("run") / "model"
-    network = {"_target_": "truemask.models.unet.UNet", **settings}
-    save_bundle(folder, model=model, network=network, labels=LABELS, info={})
-    return load_bundle(folder)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder `photos` of images, and of what is none."""
-    generator = np.random.default_rng(0)
-    for number, name in enumerate(NAMES):
-        file = tmp_path / "photos" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pixels = generator.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(file)
-    (tmp_path / "photos" / "notes.txt").write_text("none")
-    (tmp_path / "photos" / ".hidden.png").write_bytes(b"none")
-    return tmp_path / "photos"
-
-
-@pytest.fixture
-def memory(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The same in memory://bucket/photos."""
-    for module in (shard_server, buckets):
-        monkeypatch.setattr(module, "PROTOCOLS", (*shard_server.PROTOCOLS, "memory"))
-    monkeypatch.setattr(shard_server, "PAUSE_S", 0.0)
-    system = fsspec.filesystem("memory")
-    for file in photos.rglob("*"):
-        if file.is_file():
-            system.pipe_file(f"/bucket/photos/{file.relative_to(photos)}", file.read_bytes())
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
+COUNT = 6
+"""Images in each."""
 
 
 def masks(folder: Path) -> dict[str, bytes]:
@@ -91,7 +43,7 @@ def test_a_bucket_gets_the_masks_of_a_folder(
     plain = predict(bundle, [photos], tmp_path / "plain", settings=settings)
     found = predict(bundle, [url], tmp_path / "found", settings=settings)
     assert plain.failed == found.failed == []
-    assert len(found.written) == len(NAMES)
+    assert len(found.written) == COUNT
     assert masks(tmp_path / "found") == masks(tmp_path / "plain")
     root = url.rstrip("/")
     files = {image.mask: image.file for image in found.written}
@@ -107,7 +59,7 @@ def test_an_object_that_changed_is_predicted_again(
     url, out = "memory://bucket/photos", tmp_path / "out"
     predict(bundle, [url], out)
     again = predict(bundle, [url], out)
-    assert (len(again.written), len(again.kept)) == (0, len(NAMES))
+    assert (len(again.written), len(again.kept)) == (0, COUNT)
     content = memory.cat_file("/bucket/photos/b/x.png")
     memory.rm_file("/bucket/photos/b/x.png")
     memory.pipe_file("/bucket/photos/b/x.png", content)
@@ -132,7 +84,7 @@ def test_what_cannot_be_fetched_is_skipped(
     memory.pipe_file("/bucket/photos/cut.png", memory.cat_file("/bucket/photos/y.png")[:99])
     monkeypatch.setattr(type(memory), "get_file", get_file)
     result = predict(bundle, ["memory://bucket/photos"], tmp_path / "out")
-    assert len(result.written) == len(NAMES) - 2
+    assert len(result.written) == COUNT - 2
     reasons = dict(result.failed)
     root = "memory://bucket/photos"
     assert reasons[f"{root}/a/x.png"] == f"{root}/a/x.png is no longer there"
@@ -147,7 +99,7 @@ def test_one_object_and_a_folder_together(memory: Any, photos: Path, tmp_path: P
     one = "memory://bucket/photos/y.jpg"
     assert [target.given for target in find_targets([one], out)] == [one]
     both = find_targets([one, "memory://bucket/photos", here / "y.jpg"], out)
-    assert len(both) == len(NAMES) + 1
+    assert len(both) == COUNT + 1
     assert len({target.mask for target in both}) == len(both)
     assert both[::2][1] == both[2] == both.take([2])[0]
 
@@ -191,10 +143,12 @@ def test_a_server_that_fails_is_one_line(
 
 
 def test_names_of_a_server_do_not_lead_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["../up.png", "a/../../b.png", "/abs.png", "c\\d.png", "good.png"]
+    names = ["../up.png", "a/../../b.png", "/abs.png", "c\\d.png", "good.png", "d//e.png", "png"]
     monkeypatch.setattr(Server, "walk", lambda self: ((name, {"size": 1}) for name in names))
     targets = find_targets(["s3://bucket/x"], tmp_path / "out")
-    assert [target.mask for target in targets] == [tmp_path / "out" / "good.png"]
+    out = tmp_path / "out"
+    assert [target.mask for target in targets] == [out / "good.png", out / "d" / "e.png"]
+    assert targets[1].given == "s3://bucket/x/d//e.png"
 
 
 def test_many_names_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,51 +169,17 @@ def test_many_names_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monke
     assert kept / count < 350
 
 
-@pytest.fixture
-def s3(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The same in a bucket of a server that speaks S3."""
-    pytest.importorskip("s3fs", reason="needs s3fs: pip install 'truemask[s3]'")
-    pytest.importorskip("moto", reason="needs the extra dev")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "any",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    import s3fs
-
-    monkeypatch.setattr(shard_server, "PAUSE_S", 0.0)
-    s3fs.S3FileSystem.clear_instance_cache()
-    system = s3fs.S3FileSystem()
-    system.mkdir("bucket")
-    for file in photos.rglob("*"):
-        if file.is_file():
-            system.pipe_file(f"bucket/photos/{file.relative_to(photos)}", file.read_bytes())
-    yield "s3://bucket/photos/"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
-
-
 @pytest.mark.filterwarnings("ignore")  # of botocore and moto
-def test_s3(bundle: Bundle, photos: Path, s3: str, tmp_path: Path) -> None:
+def test_s3(bundle: Bundle, photos: Path, s3: str, s3_server: Any, tmp_path: Path) -> None:
     predict(bundle, [photos], tmp_path / "plain")
     found = predict(bundle, [s3], tmp_path / "found")
     assert masks(tmp_path / "found") == masks(tmp_path / "plain")
     assert found.written[0].file == f"{s3}a/x.png"
-    assert len(predict(bundle, [s3], tmp_path / "found").kept) == len(NAMES)
+    assert len(predict(bundle, [s3], tmp_path / "found").kept) == COUNT
     (one,) = find_targets([f"{s3}y.jpg"], tmp_path / "one")
     assert one.given == f"{s3}y.jpg"
     # More than a page.
-    import s3fs
-
-    system = s3fs.S3FileSystem()
-    system.pipe({f"bucket/many/{number:05d}.png": b"" for number in range(1203)})
+    s3_server.pipe({f"bucket/many/{number:05d}.png": b"" for number in range(1203)})
     many = find_targets(["s3://bucket/many"], tmp_path / "many")
     assert [target.name for target in many] == [f"{number:05d}.png" for number in range(1203)]
     for url in ("s3://no-such-bucket/x", "s3://bucket/nothing"):

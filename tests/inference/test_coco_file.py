@@ -107,7 +107,7 @@ def test_calls_that_share_a_folder_and_processes_make_the_same_file(bundle_folde
         predict(bundle, [images], Path("parts"), settings=SETTINGS, part=part)
     assert Path("parts", COCO).read_bytes() == expected
     calling = in_processes(
-        bundle_folder, Path("many"), count=2, settings=SETTINGS, key=model_key(bundle, SETTINGS)
+        bundle_folder, count=2, settings=SETTINGS, key=model_key(bundle, SETTINGS)
     )
     predict(bundle, [images], Path("many"), settings=SETTINGS, calling=calling)
     assert Path("many", COCO).read_bytes() == expected
@@ -121,10 +121,7 @@ def test_what_was_interrupted_has_none_until_it_is_done(bundle, images):
 
     def ended(targets: Sequence[Target]) -> Iterator[tuple[int, Outcome]]:
         for index in range(3):
-            yield (
-                index,
-                predict_file(bundle, targets[index], Path("out"), settings=SETTINGS, key=key),
-            )
+            yield index, predict_file(bundle, targets[index], settings=SETTINGS, key=key)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -50,8 +50,8 @@ ALLOW: dict[str, type[nn.Module]] = {"test_distributed.SlowUNet": SlowUNet}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[TwoNodes]:
-    with two_nodes() as running:
+def cluster(s3_server: Any) -> Iterator[TwoNodes]:
+    with two_nodes() as running:  # whose machines know the server, too
         import ray
 
         # The machines cannot import a test.
@@ -154,6 +154,28 @@ def test_the_machines_fetch_from_a_bucket_themselves(
     )
     assert (len(again.written), len(again.kept)) == (0, 23)
     assert len(calls) == 24 + 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of botocore and moto
+def test_masks_go_into_a_bucket(
+    cluster: TwoNodes, bundle_folder: Path, images: list[Path], s3_server: Any
+) -> None:
+    options: dict[str, Any] = {"settings": Settings(overlay=True)}
+    plain = predict(load_bundle(bundle_folder, allow=ALLOW), [Path("in")], Path("plain"), **options)
+    how: dict[str, Any] = {"address": cluster.address, "allow": ALLOW, **options}
+    out = "s3://bucket/masks"
+    left = Path(".07.png.0123abcd.part")  # in the working folder, which is no one's of these
+    left.touch()
+    spread = predict_on_ray(bundle_folder, [Path("in")], out, **how)
+    assert spread.written == plain.written
+    assert spread.failed == plain.failed
+    found = {name.removeprefix("bucket/masks/"): name for name in s3_server.find("bucket/masks")}
+    there = {name: s3_server.cat_file(found[name]) for name in found if name[0] != "."}
+    assert there == contents(Path("plain"))
+    again = predict(load_bundle(bundle_folder, allow=ALLOW), [Path("in")], out, **options)
+    assert (again.written, again.kept) == ([], plain.written)
+    assert left.exists()
 
 
 @pytest.mark.slow

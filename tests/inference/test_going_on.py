@@ -3,8 +3,11 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -221,7 +224,7 @@ def test_several_processes_write_what_one_writes(
         settings = Settings(probabilities=True)
         plain = predict(bundle, [images], Path("plain"), settings=settings)
         calling = in_processes(
-            bundle_folder, Path("out"), count=2, settings=settings, key=model_key(bundle, settings)
+            bundle_folder, count=2, settings=settings, key=model_key(bundle, settings)
         )
         result = predict(bundle, [images], Path("out"), settings=settings, calling=calling)
     finally:
@@ -250,11 +253,60 @@ def test_a_process_that_dies_is_one_line(tmp_path: Path, images: Path) -> None:
     model = Segmenter(network=Deadly(), images=RGB)
     save_bundle(tmp_path / "model", model=model, network=network, labels=LABELS, info={})
     bundle = load_bundle(tmp_path / "model", allow=allow)
-    calling = in_processes(
-        tmp_path / "model", Path("out"), count=2, settings=Settings(), key="", allow=allow
-    )
+    calling = in_processes(tmp_path / "model", count=2, settings=Settings(), key="", allow=allow)
     with pytest.raises(JobFailed, match="a process died.*fewer --processes"):
         predict(bundle, [images], Path("out"), calling=calling)
+
+
+KILLED = """
+import os, signal, sys
+from truemask.cli import main
+fsync, left = os.fsync, [5]
+
+def kill(file):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(file)
+
+os.fsync = kill
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_call_left_is_removed_by_the_next(
+    bundle_folder: Path, bundle: Bundle, images: Path
+) -> None:
+    words = ["predict", str(bundle_folder), "in", "--out", "out"]
+    done = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = Path("out").glob(".*")
+    assert re.fullmatch(r"\.2\.png\.[0-9a-f]{8}\.part", left.name)
+    others = ["out/.mine.png.0123abcd.part", "out/.part", "out/.2.png.part", "out/2.png.part"]
+    for name in others:
+        Path(name).touch()
+    # Of images that another call may be predicting nothing is removed.
+    predict(bundle, [images], Path("out"), part=(1, 2))
+    assert not left.exists()
+    left.touch()
+    predict(bundle, [images], Path("out"), part=(2, 2))
+    assert left.exists()
+    left.unlink()
+    for name in others:
+        Path(name).unlink()
+    predict(bundle, [images], Path("whole"))
+    found, whole = contents(Path("out")), contents(Path("whole"))
+    assert set(found.pop("predictions.csv").splitlines()) == set(
+        whole.pop("predictions.csv").splitlines()
+    )
+    assert found == whole
+
+
+def test_a_table_that_was_not_finished_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".predictions.csv.0123abcd.part").touch()
+    add_to_summary(tmp_path, [], LABELS)
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.csv"]
 
 
 @pytest.mark.slow

@@ -134,7 +134,9 @@ def signed(ring: list[list[float]]) -> float:
 
 
 def test_they_are_written(tmp_path: Path) -> None:
-    target = Target(source=Path("in/ü x.jpg"), name="ü x.jpg", stem=tmp_path / "ü x")
+    target = Target(
+        source=Path("in/ü x.jpg"), name="ü x.jpg", stem=tmp_path / "ü x", folder=tmp_path
+    )
     ids = np.array([[0, 0, 1], [0, 2, 1]], np.uint8)
     write_polygons(target, ids, LABELS, ("geojson", "labelme", "coco"))
     found = {file.name: json.loads(file.read_text()) for file in tmp_path.iterdir()}
@@ -151,7 +153,7 @@ def test_they_are_written(tmp_path: Path) -> None:
 
 def test_names_that_are_no_utf_8_come_back_as_they_are(tmp_path: Path) -> None:
     source = Path(os.fsdecode(b"in/a\xff.jpg"))
-    target = Target(source=source, name="a.jpg", stem=tmp_path / "a")
+    target = Target(source=source, name="a.jpg", stem=tmp_path / "a", folder=tmp_path)
     write_polygons(target, np.zeros((2, 3), np.uint8), LABELS, ("labelme", "coco"))
     seen = json.loads((tmp_path / "a.labelme.json").read_text())["imagePath"]
     assert os.path.normpath(tmp_path / seen) == os.path.realpath(source)

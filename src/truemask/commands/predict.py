@@ -27,7 +27,7 @@ EXAMPLES = (
     "truemask predict runs/photos/DATE city.tif --out masks/         a GeoTIFF of any size\n"
     "truemask predict runs/photos/DATE new/ --out masks/ --flips --scales 0.75,1,1.25\n"
     "truemask predict runs/photos/DATE /data/new --out /data/masks --engine ray   a cluster\n"
-    "truemask predict runs/photos/DATE s3://bucket/new/ --out masks/              a bucket"
+    "truemask predict runs/photos/DATE s3://bucket/new/ --out s3://bucket/masks/   buckets"
 )
 
 
@@ -40,7 +40,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="images, folders, globs, videos or s3://BUCKET/FOLDER/",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument(
+        "--out",
+        type=_path_or_url,
+        required=True,
+        metavar="DIR",
+        help="a folder or s3://BUCKET/FOLDER/",
+    )
     command.add_argument(
         "--overlay", action="store_true", help="also the image with the mask laid over it"
     )
@@ -168,7 +174,6 @@ def _predict(
             settings = how["settings"]
             how["calling"] = in_processes(
                 folder,
-                options.out,
                 count=options.processes,
                 settings=settings,
                 key=model_key(bundle, settings),
@@ -249,6 +254,10 @@ def _settings(options: argparse.Namespace) -> "Settings":
         bands=bands,
         precision=options.precision,
     )
+
+
+def _path_or_url(text: str) -> Path | str:
+    return text if "://" in text else Path(text)
 
 
 def _part(text: str) -> tuple[int, int]:

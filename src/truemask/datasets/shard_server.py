@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from truemask.errors import JobFailed, UsageError
 from truemask.files import explain_os_errors
@@ -24,6 +24,7 @@ PAUSE_S = 2.0
 
 _TRIES = 4
 _SILENCE_S = 30
+_GLANCE = 2**16
 _EXTRAS = {"s3": "s3"}
 _BUSY = (408, 429)
 
@@ -97,8 +98,31 @@ class Server:
         with tempfile.TemporaryDirectory(prefix="truemask-shard-") as folder:
             path = Path(folder) / name
             yield path
-            # Buckets have no folders to make, and a mistyped bucket must not be made either.
-            self._ask(name, "write", lambda system, url: system.put_file(str(path), url))
+            self.send(path, name)
+
+    def send(self, path: Path, name: str) -> None:
+        """Copy a file from the disk; the object is there as a whole or not at all.
+
+        Raises:
+            JobFailed: the server cannot be reached.
+            UsageError: it denies access, or there is no such bucket.
+        """
+        # Buckets have no folders to make, and a mistyped bucket must not be made either.
+        self._ask(name, "write", lambda system, url: system.put_file(str(path), url))
+
+    def look(self, name: str, call: Callable[[BinaryIO], Result]) -> Result | None:
+        """What a function finds in a file of which it needs little; None where there is none.
+
+        Raises:
+            JobFailed: the server cannot be reached.
+            UsageError: it denies access.
+        """
+
+        def looked(system: Any, url: str) -> Result:
+            with system.open(url, "rb", block_size=_GLANCE) as file:
+                return call(file)
+
+        return self._ask(name, "read", looked)
 
     def remove(self, name: str) -> None:
         """See `shard_places.Place`."""
@@ -109,7 +133,9 @@ class Server:
 
         def listing(system: Any, url: str) -> list[str]:
             system.invalidate_cache()
-            return sorted(str(one).rpartition("/")[2] for one in system.ls(url, detail=False))
+            found = system.ls(url, detail=False)
+            system.invalidate_cache()  # or what is added later would not be there for it
+            return sorted(str(one).rpartition("/")[2] for one in found)
 
         return self._ask("", "read", listing) or []
 

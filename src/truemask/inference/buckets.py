@@ -42,6 +42,10 @@ class Stored:
         """Its URL, without a password."""
         return f"{Server(self.root).shown.rstrip('/')}/{self.name}"
 
+    def inside(self, url: str) -> bool:
+        """Whether it lies in a folder of a bucket; empty is none."""
+        return bool(url) and f"{self.root.rstrip('/')}/{self.name}".startswith(url + "/")
+
     @property
     def folder(self) -> str:
         """The name of the folder, or of the bucket, that was given."""
@@ -59,6 +63,8 @@ class Stored:
         are a digest of the name and of the URL.
         """
         name = self.name if level >= 2 else self.name.rpartition(".")[0]
+        if "//" in name:  # which a bucket may hold
+            name = "/".join(filter(None, name.split("/")))
         if level >= 4:
             known = self.url if level % 2 else self.name
             digest = blake2b(known.encode("utf-8", "surrogatepass"), digest_size=4)
@@ -84,7 +90,7 @@ def find_stored(url: str) -> Iterator[Stored]:
             bucket or folder, or no right to list it.
         JobFailed: the server cannot be reached.
     """
-    _require_known(url)
+    require_known(url, "images are read from")
     server = Server(url.rstrip("/"))
     found = False
     for name, entry in server.walk():
@@ -93,12 +99,13 @@ def find_stored(url: str) -> Iterator[Stored]:
             root, _, name = server.root.rpartition("/")
         else:
             root = server.root
-        path = PurePosixPath(name)
-        # Names come from a server: none may lead out of the folder of the masks.
-        if path.is_absolute() or "\\" in name or any(part.startswith(".") for part in path.parts):
+        # Names come from a server: none may lead out of the folder of the masks. No paths are made
+        # of them, as their parts would be kept in a table of Python's.
+        if name.startswith("/") or "\\" in name or any(p.startswith(".") for p in name.split("/")):
             continue
-        if path.suffix.lower() in SUFFIXES:
-            yield Stored(root, str(path), _version(entry))
+        _, dot, ending = name.rpartition(".")
+        if dot and f".{ending.lower()}" in SUFFIXES:
+            yield Stored(root, name, _version(entry))
     if not found:
         raise UsageError(
             f"there is nothing at {server.shown}: check the names of bucket and folder"
@@ -125,11 +132,17 @@ def fetched(stored: Stored) -> Iterator[Path]:
         yield path
 
 
-def _require_known(url: str) -> None:
+def require_known(url: str, use: str) -> None:
+    """Refuse URLs of other kinds than buckets.
+
+    Raises:
+        UsageError: it is of another; `use` says what it was given for.
+    """
     protocol = url.partition("://")[0]
-    if protocol not in PROTOCOLS or "::" in url:
-        kinds = ", ".join(f"{name}://" for name in PROTOCOLS if not name.startswith("http"))
-        raise UsageError(f"{protocol}:// is no kind of URL that images are read from: {kinds}")
+    known = [name for name in PROTOCOLS if not name.startswith("http")]
+    if protocol not in known or "::" in url:
+        kinds = ", ".join(f"{name}://" for name in known)
+        raise UsageError(f"{protocol}:// is no kind of URL that {use}: {kinds}")
 
 
 def _version(entry: Mapping[str, Any]) -> bytes:

@@ -1,11 +1,13 @@
 """Masks for many images on all machines of a Ray cluster: the same files as `predict` writes.
 
 The images are a dataset of Ray Data, a process for each GPU or CPU holds the model, and each writes
-the masks of its images itself: images, bundle and masks lie in folders that all machines share.
+the masks of its images itself: bundle, images and masks lie in folders that all machines share, the
+latter two also in buckets.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +18,8 @@ from torch import nn
 
 from truemask.bundle import load_bundle
 from truemask.cluster import call_on_cluster, describe, joined, require_shared, shared
-from truemask.files import remove_partial
 from truemask.inference.lowered import with_precision
+from truemask.inference.out import open_out, remove_left
 from truemask.inference.predict import predict
 from truemask.inference.predict_file import Outcome, predict_file
 from truemask.inference.records import model_key
@@ -29,7 +31,7 @@ from truemask.inference.target import Target
 def predict_on_ray(
     bundle_folder: Path,
     inputs: Sequence[Path | str],
-    out: Path,
+    out: Path | str,
     *,
     address: str = "auto",
     settings: Settings | None = None,
@@ -48,7 +50,7 @@ def predict_on_ray(
     Args:
         bundle_folder: the bundle, such as RUN/model.
         inputs: images, folders (searched recursively), globs; as text also URLs of buckets.
-        out: the folder for the masks, made where it is missing.
+        out: the folder for the masks, made where it is missing; as text also that of a bucket.
         address: of the cluster, see `cluster.joined`.
         settings: what is asked for.
         fresh: whether to predict also what is there already.
@@ -68,7 +70,9 @@ def predict_on_ray(
     def calling(targets: Sequence[Target]) -> Iterator[tuple[int, Outcome]]:
         if not targets:
             return
-        with joined(address) as machines, shared(out.absolute()) as mark:
+        place = open_out(out)
+        mark_of = nullcontext(None) if place.url else shared(place.folder.absolute())
+        with joined(address) as machines, mark_of as mark:
             if console is not None:
                 console.print(describe(machines), highlight=False)
             make = partial(
@@ -81,7 +85,7 @@ def predict_on_ray(
             )
             for called in call_on_cluster(make, list(map(_absolute, targets))):
                 yield called.index, _as_given(called.value, targets[called.index])
-        remove_partial(file for target in targets for file in target.files)
+        remove_left(targets)
 
     return predict(
         bundle,
@@ -98,8 +102,11 @@ def predict_on_ray(
 
 def _absolute(target: Target) -> Target:
     """The processes work in folders of their own."""
-    source, stem = (Path(os.path.abspath(path)) for path in (target.source, target.stem))
-    return replace(target, source=source, stem=stem)
+    source = Path(os.path.abspath(target.source))
+    if target.bucket:
+        return replace(target, source=source)
+    stem, folder = (Path(os.path.abspath(path)) for path in (target.stem, target.folder))
+    return replace(target, source=source, stem=stem, folder=folder)
 
 
 def _as_given(outcome: Outcome, target: Target) -> Outcome:
@@ -113,15 +120,16 @@ def _as_given(outcome: Outcome, target: Target) -> Outcome:
 def _predictor(
     *,
     bundle_folder: Path,
-    mark: Path,
+    mark: Path | None,
     settings: Settings,
     key: str,
     allow: Mapping[str, type[nn.Module]] | None,
 ) -> Callable[[Target], Outcome]:
     """What a process of the cluster does with an image."""
-    require_shared(mark)
+    if mark is not None:
+        require_shared(mark)
     bundle = load_bundle(bundle_folder, allow=allow)
     if torch.cuda.is_available():
         bundle.model.to("cuda")
     bundle = with_precision(bundle, settings.precision)
-    return partial(predict_file, bundle, out=mark.parent, settings=settings, key=key)
+    return partial(predict_file, bundle, settings=settings, key=key)

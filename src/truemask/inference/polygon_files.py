@@ -63,8 +63,10 @@ def _below_input(target: Target) -> str:
 
 def _seen_from(target: Target) -> str:
     """The image as LabelMe looks for it, from the folder of its own file; of a URL that."""
-    if target.url:
-        return target.url
+    if target.url or target.stored is not None:
+        return target.given
+    if target.bucket:
+        return str(target.source.resolve())
     folder = target.polygons("labelme").resolve().parent
     return os.path.relpath(target.source.resolve(), folder)
 

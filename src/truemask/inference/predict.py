@@ -22,18 +22,13 @@ from pathlib import Path
 
 from truemask.bundle import Bundle
 from truemask.errors import UsageError
-from truemask.files import make_folder
 from truemask.inference.coco_file import COCO, made_here, require_no_other, write_coco
 from truemask.inference.lowered import with_precision
+from truemask.inference.out import Out, open_out
 from truemask.inference.predict_file import Outcome, predict_file
-from truemask.inference.records import model_key, read_record
+from truemask.inference.records import model_key
 from truemask.inference.settings import Settings
-from truemask.inference.summary import (
-    PredictedImage,
-    PredictResult,
-    add_to_summary,
-    read_summary,
-)
+from truemask.inference.summary import PredictedImage, PredictResult
 from truemask.inference.target import Target
 from truemask.inference.targets import Targets, find_targets
 from truemask.labels import LabelMap
@@ -48,7 +43,7 @@ _TABLE_EVERY_S = 10.0
 def predict(
     bundle: Bundle,
     inputs: Sequence[Path | str],
-    out: Path,
+    out: Path | str,
     *,
     settings: Settings | None = None,
     fresh: bool = False,
@@ -66,7 +61,7 @@ def predict(
     Args:
         bundle: the model and its labels.
         inputs: images, folders (searched recursively), globs; as text also URLs of buckets.
-        out: the folder for the masks, made where it is missing.
+        out: the folder for the masks, made where it is missing; as text also that of a bucket.
         settings: what is asked for; by default masks alone.
         fresh: whether to predict also what is there already.
         part: of how many calls, on how many machines, this one is which: (1, 3) predicts the first,
@@ -84,7 +79,8 @@ def predict(
     which, number = part
     if not 1 <= which <= number:
         raise UsageError(f"--part {which}/{number} is none: the first of three is 1/3")
-    found_targets = open_targets(inputs, out, bundle.labels, settings, every=every)
+    place = open_out(out)
+    found_targets = open_targets(inputs, place, bundle.labels, settings, every=every)
     targets: Sequence[Target] = found_targets[which - 1 :: number]
     if urls:
         targets = [replace(target, url=urls.get(target.source, "")) for target in targets]
@@ -96,26 +92,32 @@ def predict(
         if progress is not None and share < 1:
             progress(len(kept) + len(outcomes) + share, len(targets))
 
-    alone = partial(_one_by_one, bundle, out=out, settings=settings, key=key, tick=tick)
+    alone = partial(_one_by_one, bundle, settings=settings, key=key, tick=tick)
     calling = calling or alone
     for index, target in enumerate(targets):
-        found = None if fresh else find_done(target, out, settings, key)
+        found = None if fresh else find_done(target, place, settings, key)
         if found is not None:
             kept[index] = found
     todo = [index for index in range(len(targets)) if index not in kept]
-    together = "coco" in settings.polygons or made_here(out)
-    if todo and together:
+    # A bucket holds those of single images only.
+    coco = None if place.url else place.folder / COCO
+    if coco is not None and not ("coco" in settings.polygons or made_here(place.folder)):
+        coco = None
+    if todo and coco is not None:
         # So that it never tells of masks that are no longer there, whenever this is ended.
-        (out / COCO).unlink(missing_ok=True)
-    table = _Table(out, bundle.labels)
+        coco.unlink(missing_ok=True)
+    if todo:
+        place.begin(_at(targets, todo))
+    notes = _Notes(place)
     try:
         if progress is not None:
             progress(len(kept), len(targets))
-        for place, outcome in calling(_at(targets, todo)):
-            index = todo[place]
+        for number, outcome in calling(_at(targets, todo)):
+            index = todo[number]
             if isinstance(outcome, PredictedImage):
-                outcome = replace(outcome, file=targets[index].given)
-                table.add(outcome)
+                target = targets[index]
+                outcome = replace(outcome, file=target.given)
+                notes.add(target, outcome)
             outcomes[index] = outcome
             if progress is not None:
                 progress(len(kept) + len(outcomes), len(targets))
@@ -123,8 +125,9 @@ def predict(
         # Also when an error ends it all: the masks that are written keep their rows.
         both = outcomes | kept
         found_all = [both[index] for index in sorted(both)]
-        table.finish([each for each in found_all if isinstance(each, PredictedImage)])
-    coco = str(out / COCO) if together and write_coco(out, bundle.labels) else None
+        notes.finish([each for each in found_all if isinstance(each, PredictedImage)])
+    if coco is not None and not write_coco(place.folder, bundle.labels):
+        coco = None
     written, failed = [], []
     for index in todo:
         outcome = outcomes[index]
@@ -136,7 +139,11 @@ def predict(
         else:
             written.append(outcome)
     return PredictResult(
-        out=str(out), written=written, kept=list(kept.values()), failed=failed, coco=coco
+        out=place.shown,
+        written=written,
+        kept=list(kept.values()),
+        failed=failed,
+        coco=None if coco is None else str(coco),
     )
 
 
@@ -146,20 +153,20 @@ def _at(targets: Sequence[Target], places: Sequence[int]) -> Sequence[Target]:
     return [targets[place] for place in places]
 
 
-class _Table:
-    """The table, written now and then while images are predicted."""
+class _Notes:
+    """What was found of images, written now and then while others are predicted."""
 
-    def __init__(self, out: Path, labels: LabelMap) -> None:
-        self.out, self.labels = out, labels
-        self.fresh: list[PredictedImage] = []
+    def __init__(self, out: Out) -> None:
+        self.out = out
+        self.fresh: list[tuple[Target, PredictedImage]] = []
         self.due = time.monotonic() + _TABLE_EVERY_S
 
-    def add(self, image: PredictedImage) -> None:
+    def add(self, target: Target, image: PredictedImage) -> None:
         """Take a row."""
-        self.fresh.append(image)
+        self.fresh.append((target, image))
         if time.monotonic() >= self.due:
             began = time.monotonic()
-            add_to_summary(self.out, self.fresh, self.labels)
+            self.out.note(self.fresh)
             self.fresh.clear()
             # A table of a million rows takes its time.
             took = time.monotonic() - began
@@ -167,12 +174,11 @@ class _Table:
 
     def finish(self, images: Sequence[PredictedImage]) -> None:
         """Write all rows, in order."""
-        if images:
-            add_to_summary(self.out, images, self.labels)
+        self.out.finish(images, self.fresh)
 
 
 def open_targets(
-    inputs: Sequence[Path | str], out: Path, labels: LabelMap, settings: Settings, *, every: int = 1
+    inputs: Sequence[Path | str], out: Out, labels: LabelMap, settings: Settings, *, every: int = 1
 ) -> Targets:
     """Which images to predict; nothing but the folder is written yet.
 
@@ -180,14 +186,13 @@ def open_targets(
         UsageError: see `predict`.
     """
     targets = find_targets(inputs, out, settings, every=every)
-    read_summary(out, labels)
-    if "coco" in settings.polygons:
-        require_no_other(out)
-    make_folder(out)
+    if "coco" in settings.polygons and not out.url:
+        require_no_other(out.folder)
+    out.open(labels, settings)
     return targets
 
 
-def find_done(target: Target, out: Path, settings: Settings, key: str) -> PredictedImage | None:
+def find_done(target: Target, out: Out, settings: Settings, key: str) -> PredictedImage | None:
     """What is there already of an image: made by this model, of the file as it is now, complete.
 
     Args:
@@ -197,29 +202,29 @@ def find_done(target: Target, out: Path, settings: Settings, key: str) -> Predic
         key: what `records.model_key` gives.
     """
     target, record = next(
-        ((each, found) for each in target.variants() if (found := read_record(each.mask))),
+        ((each, found) for each in target.variants() if (found := out.record(each.mask))),
         (target, None),
     )
     try:
         if record is None or record.key != target.key(key):
             return None
-        if not all(file.is_file() for file in target.asked(settings)):
+        if not all(map(out.exists, target.asked(settings))):
             return None
     except OSError:
         return None
-    mask = target.mask.relative_to(out).as_posix()
-    return PredictedImage.from_figures(target.given, mask, record.figures)
+    return PredictedImage.from_figures(
+        target.given, target.mask_name, record.figures, key=record.key
+    )
 
 
 def _one_by_one(
     bundle: Bundle,
     targets: Sequence[Target],
     *,
-    out: Path,
     settings: Settings,
     key: str,
     tick: Callable[[float], None],
 ) -> Iterator[tuple[int, Outcome]]:
     bundle = with_precision(bundle, settings.precision)
     for index, target in enumerate(targets):
-        yield index, predict_file(bundle, target, out, settings=settings, key=key, tick=tick)
+        yield index, predict_file(bundle, target, settings=settings, key=key, tick=tick)

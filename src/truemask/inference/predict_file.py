@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from truemask.errors import JobFailed, UsageError
 from truemask.files import atomic_path, make_folder
 from truemask.images import ImageSpec, to_rgb
 from truemask.inference.doubt import Doubt, find_doubt
+from truemask.inference.out_bucket import send, staged
 from truemask.inference.overlay import overlay_image
 from truemask.inference.polygon_files import write_polygons
 from truemask.inference.predict_image import Prediction, predict_and_tally
@@ -27,9 +29,7 @@ from truemask.inference.predict_raster import predict_raster
 from truemask.inference.rasters import UnusableRaster
 from truemask.inference.records import Record, read_record
 from truemask.inference.settings import Settings
-from truemask.inference.summary import (
-    PredictedImage,
-)
+from truemask.inference.summary import PredictedImage
 from truemask.inference.tally import Tally
 from truemask.inference.target import Target
 from truemask.inference.videos import read_frame
@@ -43,7 +43,6 @@ Outcome = PredictedImage | str
 def predict_file(
     bundle: Bundle,
     target: Target,
-    out: Path,
     *,
     settings: Settings,
     key: str,
@@ -54,7 +53,6 @@ def predict_file(
     Args:
         bundle: the model and its labels.
         target: the image.
-        out: the folder of the masks.
         settings: what is asked for.
         key: what `records.model_key` gives, which the mask keeps.
         tick: called with the share of a raster that is done.
@@ -70,9 +68,16 @@ def predict_file(
             near = stack.enter_context(target.at_hand())
         except (UsageError, JobFailed) as error:
             return str(error)
-        outcome = _predict_near(bundle, near, out, settings=settings, key=key, tick=tick)
-        if target.stored is not None and isinstance(outcome, str):
-            outcome = outcome.replace(str(near.source), target.given)
+        near = stack.enter_context(staged(near))
+        outcome = _predict_near(bundle, near, settings=settings, key=key, tick=tick)
+        if isinstance(outcome, str):
+            given = target.stored is not None
+            return outcome.replace(str(near.source), target.given) if given else outcome
+        if target.bucket:
+            try:
+                outcome = replace(outcome, size=send(near, settings))
+            except JobFailed as error:
+                return str(error)
         return outcome
 
 
@@ -87,22 +92,31 @@ def _unusable(target: Target, settings: Settings) -> str | None:
     longest = max(target.asked(settings), key=lambda file: len(os.fsencode(file.name)))
     if len(os.fsencode(longest.name)) > _LONGEST_NAME:
         return f"the name of {target.source} is too long for {longest.suffix} beside it: shorten it"
+    if target.bucket and not _is_utf8(target.mask_name):
+        return f"the name of {target.source} is no UTF-8, as names in a bucket must be: change it"
     return None
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _predict_near(
     bundle: Bundle,
     target: Target,
-    out: Path,
     *,
     settings: Settings,
     key: str,
     tick: Callable[[float], None] | None,
 ) -> Outcome:
     with explain_memory(where=f"at {target.given}", remedy="give a lower --tile, such as 1024"):
-        describe = partial(_describe, target, bundle.labels, out)
         try:
             own = target.key(key)
+            describe = partial(_describe, target, bundle.labels, own)
             if (unusable := _unusable(target, settings)) is not None:
                 return unusable
         except OSError as error:
@@ -209,7 +223,7 @@ def _write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
 def _describe(
     target: Target,
     labels: LabelMap,
-    out: Path,
+    key: str,
     tally: Tally,
     height: int,
     width: int,
@@ -222,7 +236,7 @@ def _describe(
         areas = {name: count * pixel_area for name, count in counts.items()}
     return PredictedImage(
         file=target.given,
-        mask=target.mask.relative_to(out).as_posix(),
+        mask=target.mask_name,
         height=height,
         width=width,
         shares={name: tally.mean(count) for name, count in counts.items()},
@@ -232,4 +246,5 @@ def _describe(
         areas=areas,
         unlikeness=None if doubt is None else doubt.unlikeness,
         warning=None if doubt is None else doubt.warning,
+        key=key,
     )

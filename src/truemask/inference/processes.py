@@ -13,8 +13,8 @@ from torch import nn
 
 from truemask.bundle import load_bundle
 from truemask.errors import JobFailed, UsageError
-from truemask.files import remove_partial
 from truemask.inference.lowered import with_precision
+from truemask.inference.out import remove_left
 from truemask.inference.predict import Calling
 from truemask.inference.predict_file import Outcome, predict_file
 from truemask.inference.settings import Settings
@@ -26,7 +26,6 @@ _predict_one: Callable[[Target], Outcome]
 
 def in_processes(
     bundle_folder: Path,
-    out: Path,
     *,
     count: int,
     settings: Settings,
@@ -37,7 +36,6 @@ def in_processes(
 
     Args:
         bundle_folder: the bundle, which each process loads.
-        out: the folder of the masks.
         count: how many processes; they share the machine's cores.
         settings: what is asked for.
         key: what `records.model_key` gives.
@@ -52,7 +50,6 @@ def in_processes(
     start = partial(
         _start,
         bundle_folder=bundle_folder,
-        out=out,
         settings=settings,
         key=key,
         allow=allow,
@@ -86,7 +83,7 @@ def in_processes(
                 for child in multiprocessing.active_children():
                     child.terminate()
                 pool.shutdown()
-                remove_partial(file for target in targets for file in target.files)
+                remove_left(targets)
             pool.shutdown(cancel_futures=True)
 
     return calling
@@ -95,7 +92,6 @@ def in_processes(
 def _start(
     *,
     bundle_folder: Path,
-    out: Path,
     settings: Settings,
     key: str,
     allow: Mapping[str, type[nn.Module]] | None,
@@ -107,7 +103,7 @@ def _start(
     bundle = with_precision(load_bundle(bundle_folder, allow=allow), settings.precision)
     if torch.cuda.is_available():
         bundle.model.to("cuda")
-    _predict_one = partial(predict_file, bundle, out=out, settings=settings, key=key)
+    _predict_one = partial(predict_file, bundle, settings=settings, key=key)
 
 
 def _call(target: Target) -> Outcome:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from PIL.PngImagePlugin import PngImageFile, PngInfo
@@ -19,7 +19,7 @@ from truemask import __version__
 from truemask.bundle import Bundle
 from truemask.inference import tiff_tags as tiff
 from truemask.inference.settings import Settings
-from truemask.inference.tiff_tags import tiff_tags
+from truemask.inference.tiff_tags import tags_in
 
 SOFTWARE = "truemask"
 
@@ -44,10 +44,25 @@ class Record:
     figures: Mapping[str, Any]
     files: tuple[str, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        value = {"source": self.name, "key": self.key, "files": list(self.files)}
+        return value | {"figures": dict(self.figures)}
+
     def text(self) -> str:
         """As it is written into a header: ASCII."""
-        value = {"source": self.name, "key": self.key, "files": self.files}
-        return json.dumps(value | {"figures": dict(self.figures)})
+        return json.dumps(self.to_json())
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "Record":
+        """The inverse of `text`.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
+        value = json.loads(text)
+        files = tuple(map(str, value["files"]))
+        return cls(str(value["source"]), str(value["key"]), dict(value["figures"]), files)
 
     def png_info(self) -> PngInfo:
         """The header of a PNG."""
@@ -61,10 +76,16 @@ class Record:
 def read_record(mask: Path) -> Record | None:
     """What a mask that was written here says of itself; `None` for every other file."""
     try:
-        if mask.suffix == ".tif":
-            return _of_tiff(mask)
         with mask.open("rb") as file:
-            return _of_png(PngImageFile(file, str(mask)))
+            return record_in(file, raster=mask.suffix == ".tif")
+    except OSError:
+        return None
+
+
+def record_in(file: BinaryIO, *, raster: bool) -> Record | None:
+    """As `read_record`, of an open file; of a raster, a TIFF."""
+    try:
+        return _of_tiff(file) if raster else _of_png(PngImageFile(file))
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
         return None
 
@@ -74,20 +95,14 @@ def _of_png(image: PngImageFile) -> Record | None:
         return None
     name = str(image.info.get("Source"))
     text = image.info.get("Prediction")
-    return Record(name, "", {}, _FILES_BEFORE) if text is None else _parsed(str(text))
+    return Record(name, "", {}, _FILES_BEFORE) if text is None else Record.parse(str(text))
 
 
-def _of_tiff(mask: Path) -> Record | None:
-    tags = tiff_tags(mask)
+def _of_tiff(file: BinaryIO) -> Record | None:
+    tags = tags_in(file)
     if tags.get(tiff.SOFTWARE) != SOFTWARE:
         return None
-    return _parsed(str(tags[tiff.DESCRIPTION]))
-
-
-def _parsed(text: str) -> Record:
-    value = json.loads(text)
-    files = tuple(map(str, value["files"]))
-    return Record(str(value["source"]), str(value["key"]), dict(value["figures"]), files)
+    return Record.parse(str(tags[tiff.DESCRIPTION]))
 
 
 def model_key(bundle: Bundle, settings: Settings) -> str:

@@ -8,20 +8,22 @@ import csv
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from truemask.errors import UsageError
-from truemask.files import explain_os_errors, write_text
+from truemask.files import explain_os_errors, remove_partial, write_text
 from truemask.labels import LabelMap
 
 SUMMARY = "predictions.csv"
 
 Rows = dict[str, dict[str, str]]
 """Lines of the table by the path of their mask."""
+
+_NOT_COUNTED = ("file", "mask", "key", "size")
 
 _STALE_S = 60.0
 """A lock that is older was left by a process that was killed; see `alone`."""
@@ -46,6 +48,8 @@ class PredictedImage:
         unlikeness: distance to the training images, above 1 it is unlike them; `None` where these
             are not known. See `inference.doubt`.
         warning: one line where the mask should not be trusted without looking.
+        key: what decided the mask: see `records.image_key`.
+        size: of the mask in bytes, where it lies in a bucket.
     """
 
     file: str
@@ -59,21 +63,28 @@ class PredictedImage:
     areas: dict[str, float] | None = None
     unlikeness: float | None = None
     warning: str | None = None
+    key: str = field(default="", compare=False)
+    size: int = field(default=0, compare=False)
 
     def figures(self) -> dict[str, Any]:
-        """What its mask keeps of it: all but the paths."""
+        """What its mask keeps of it: what was counted."""
         value = asdict(self)
-        del value["file"], value["mask"]
+        for name in _NOT_COUNTED:
+            del value[name]
         return value
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"file": self.file, "mask": self.mask, **self.figures()}
 
     @classmethod
     def from_figures(
-        cls, file: str, mask: str, figures: Mapping[str, Any]
+        cls, file: str, mask: str, figures: Mapping[str, Any], *, key: str
     ) -> "PredictedImage | None":
         """The inverse of `figures`; `None` where another version wrote others."""
-        if set(figures) != {each.name for each in fields(cls)} - {"file", "mask"}:
+        if set(figures) != {each.name for each in fields(cls)} - set(_NOT_COUNTED):
             return None
-        return cls(file=file, mask=mask, **figures)
+        return cls(file=file, mask=mask, key=key, **figures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +115,8 @@ class PredictResult:
         """Plain values."""
         return {
             "out": self.out,
-            "written": [asdict(image) for image in self.written],
-            "kept": [asdict(image) for image in self.kept],
+            "written": [image.to_json() for image in self.written],
+            "kept": [image.to_json() for image in self.kept],
             "failed": [{"file": file, "reason": reason} for file, reason in self.failed],
             "coco": self.coco,
         }
@@ -123,8 +134,26 @@ def read_summary(out: Path, labels: LabelMap) -> Rows:
     if not file.exists():
         return {}
     try:
-        lines = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
-    except (OSError, ValueError, csv.Error) as error:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {file} ({error}): choose another --out") from error
+    return rows_of(content, labels, file)
+
+
+def rows_of(content: bytes, labels: LabelMap, file: Path | str) -> Rows:
+    """The lines of a table.
+
+    Args:
+        content: the table.
+        labels: the classes.
+        file: what it is called.
+
+    Raises:
+        UsageError: it is one of other classes or of something else.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
+    except (ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {file} ({error}): choose another --out") from error
     head, rows = (lines[0], lines[1:]) if lines else ([], [])
     columns = columns_of(labels)
@@ -145,16 +174,27 @@ def add_to_summary(out: Path, images: Sequence[PredictedImage], labels: LabelMap
         UsageError: there is a table of something else, or it cannot be written.
     """
     with alone(out, SUMMARY):
+        remove_partial([out / SUMMARY])
         rows = read_summary(out, labels)
-        for image in images:
-            row = _row(image)
-            rows.pop(row["mask"], None)
-            rows[row["mask"]] = row
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns_of(labels), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows.values())
-        write_text(out / SUMMARY, text.getvalue())
+        put_rows(rows, images)
+        write_text(out / SUMMARY, table_of(rows, labels))
+
+
+def put_rows(rows: Rows, images: Iterable[PredictedImage]) -> None:
+    """Put images after the lines that are of other masks."""
+    for image in images:
+        row = _row(image)
+        rows.pop(row["mask"], None)
+        rows[row["mask"]] = row
+
+
+def table_of(rows: Rows, labels: LabelMap) -> str:
+    """The table's text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns_of(labels), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows.values())
+    return text.getvalue()
 
 
 def columns_of(labels: LabelMap) -> tuple[str, ...]:

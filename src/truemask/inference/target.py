@@ -20,6 +20,9 @@ class Target:
         source: the image.
         name: what the mask's header calls it: its path below the input that it was found in.
         stem: the path of what is written, without its ending.
+        folder: that of all masks, with which `stem` begins.
+        bucket: its URL where it lies in a bucket: `folder` is empty then, see `out_bucket.sending`.
+        replaces: whether there is a mask of that name in the bucket.
         raster: whether it is a TIFF that is read in pieces and whose mask is a TIFF, since it is
             georeferenced or too large.
         frame: which frame of a video it is.
@@ -30,6 +33,9 @@ class Target:
     source: Path
     name: str
     stem: Path
+    folder: Path
+    bucket: str = ""
+    replaces: bool = False
     raster: bool = False
     frame: int | None = None
     url: str = ""
@@ -75,6 +81,11 @@ class Target:
     def mask(self) -> Path:
         """The class ids."""
         return self._with(".tif" if self.raster else ".png")
+
+    @property
+    def mask_name(self) -> str:
+        """The mask as the table calls it: its path below the folder of all masks."""
+        return self.mask.relative_to(self.folder).as_posix()
 
     @property
     def color(self) -> Path:

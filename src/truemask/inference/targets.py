@@ -11,7 +11,7 @@ Every mask says in its header which image it is of; a file that does not say so 
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import overload
@@ -23,7 +23,7 @@ from truemask.datasets.shard_server import Server
 from truemask.errors import UsageError
 from truemask.inference import videos
 from truemask.inference.buckets import Stored, find_stored, is_bucket
-from truemask.inference.records import read_record
+from truemask.inference.out import Out, OutFolder
 from truemask.inference.settings import Settings
 from truemask.inference.target import Target
 from truemask.inference.tiff_tags import is_raster
@@ -73,7 +73,7 @@ class Targets(Sequence[Target]):
     """Targets that are made when they are asked for: a million take little room."""
 
     def __init__(
-        self, found: "Sequence[_Found | Stored]", rasters: bytes, levels: bytes, out: Path
+        self, found: "Sequence[_Found | Stored]", rasters: bytes, levels: bytes, out: Out
     ) -> None:
         self._found, self._rasters, self._levels, self._out = found, rasters, levels, out
 
@@ -101,7 +101,11 @@ class Targets(Sequence[Target]):
 
 
 def find_targets(
-    inputs: Sequence[Path | str], out: Path, settings: Settings | None = None, *, every: int = 1
+    inputs: Sequence[Path | str],
+    out: Out | Path,
+    settings: Settings | None = None,
+    *,
+    every: int = 1,
 ) -> Targets:
     """The images of all inputs in order, each once.
 
@@ -116,23 +120,26 @@ def find_targets(
         UsageError: an input does not exist or holds no image, or a file would be overwritten that
             is no earlier mask of an image of that name.
     """
+    out = OutFolder(out) if isinstance(out, Path) else out
     found = _find_all(inputs, out, every)
     rasters = bytes(isinstance(image, _Found) and is_raster(image.source) for image in found)
     targets = _name(found, rasters, out)
-    if not out.exists():
+    if not out.exists(out.folder):
         return targets
-    sources = {os.path.realpath(image.source) for image in found if isinstance(image, _Found)}
+    out.look_at(each.mask for target in targets for each in target.variants())
+    sources = set(_sources(found, out))
     for target in targets:
-        _refuse_to_overwrite(target, settings, sources)
+        _refuse_to_overwrite(target, out, settings, sources)
     return targets
 
 
 def find_images(inputs: Sequence[Path], out: Path) -> list[Path]:
     """The images of all inputs in order, each once; the arguments and errors of `find_targets`."""
-    return [found.source for found in _find_all(inputs, out, 1) if isinstance(found, _Found)]
+    found = _find_all(inputs, OutFolder(out), 1)
+    return [image.source for image in found if isinstance(image, _Found)]
 
 
-def _find_all(inputs: Sequence[Path | str], out: Path, every: int) -> "list[_Found | Stored]":
+def _find_all(inputs: Sequence[Path | str], out: Out, every: int) -> "list[_Found | Stored]":
     if every < 1:
         raise UsageError(f"--every {every} is no number of frames: give 1 or more")
     found: list[_Found | Stored] = []
@@ -158,18 +165,17 @@ def _find_all(inputs: Sequence[Path | str], out: Path, every: int) -> "list[_Fou
     return found
 
 
-def _find(given: Path | str, *, out: Path, every: int) -> "Iterator[_Found | Stored]":
+def _find(given: Path | str, *, out: Out, every: int) -> "Iterator[_Found | Stored]":
     if isinstance(given, str) and is_bucket(given):
-        yield from find_stored(given)
+        yield from _find_stored(given, out)
         return
+    # None lies in a bucket.
+    outside = None if out.url else out.folder.resolve()
     path = Path(given)
     if path.is_dir():
-        if path.resolve() == out.resolve():
-            raise UsageError(
-                f"--out is the folder of the images ({out}): choose another, or the next time its "
-                "masks will be taken for images"
-            )
-        for file in _walk(path, out=out):
+        if path.resolve() == outside:
+            raise _same(out)
+        for file in _walk(path, outside=outside):
             yield _Found(file, file.relative_to(path), path.resolve().name)
     elif path.exists() and path.suffix.lower() in videos.SUFFIXES:
         for index, time in list(enumerate(frame_times(path)))[::every]:
@@ -179,20 +185,36 @@ def _find(given: Path | str, *, out: Path, every: int) -> "Iterator[_Found | Sto
     elif path.exists():
         yield _Found(path, Path(path.name), path.resolve().parent.name)
     elif glob.has_magic(str(path)):
-        yield from _matches(path, out=out)
+        yield from _matches(path, outside=outside)
     else:
         raise UsageError(f"{path} does not exist: give images, folders or globs")
 
 
-def _matches(pattern: Path, *, out: Path) -> Iterator[_Found]:
+def _find_stored(url: str, out: Out) -> Iterator[Stored]:
+    if out.url == url.rstrip("/"):
+        raise _same(out)
+    for image in find_stored(url):
+        # One that is itself given is taken.
+        if not (image.inside(out.url) and out.url.startswith(f"{image.root.rstrip('/')}/")):
+            yield image
+
+
+def _same(out: Out) -> UsageError:
+    return UsageError(
+        f"--out is the folder of the images ({out.shown}): choose another, or the next time its "
+        "masks will be taken for images"
+    )
+
+
+def _matches(pattern: Path, *, outside: Path | None) -> Iterator[_Found]:
     """Images that a glob names, and those in folders that it names."""
     base = Path(*_before_magic(pattern))
     place = base.resolve()
     for match in sorted(map(Path, glob.glob(str(pattern), recursive=True))):
         folders = match.resolve().parents
-        if place in out.resolve().parents and out.resolve() in folders:
+        if outside is not None and place in outside.parents and outside in folders:
             continue
-        for file in _walk(match, out=out) if match.is_dir() else _image(match):
+        for file in _walk(match, outside=outside) if match.is_dir() else _image(match):
             yield _Found(file, file.relative_to(base), place.name)
 
 
@@ -203,11 +225,11 @@ def _before_magic(path: Path) -> Iterator[str]:
         yield part
 
 
-def _walk(folder: Path, *, out: Path) -> Iterator[Path]:
-    """Images in a folder and below it, in the order of their names, without what lies in `out`."""
-    if folder.resolve() == out.resolve():
+def _walk(folder: Path, *, outside: Path | None) -> Iterator[Path]:
+    """Images in a folder and below it, in the order of their names, without those of a folder."""
+    if folder.resolve() == outside:
         return
-    seen = {out.resolve(), folder.resolve()}
+    seen = {outside, folder.resolve()}
     for root, folders, names in os.walk(folder, followlinks=True):
         entered = []
         for name in sorted(folders):
@@ -225,7 +247,7 @@ def _image(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _name(found: "Sequence[_Found | Stored]", rasters: bytes, out: Path) -> Targets:
+def _name(found: "Sequence[_Found | Stored]", rasters: bytes, out: Out) -> Targets:
     """Give each image the shortest name whose files no other image writes."""
     levels = bytearray(len(found))
     while True:
@@ -271,7 +293,7 @@ def _stem(image: "_Found | Stored", level: int) -> str:
     return image.stem(level) if isinstance(image, Stored) else image.named(level).as_posix()
 
 
-def _target(image: "_Found | Stored", raster: bool, level: int, out: Path) -> Target:
+def _target(image: "_Found | Stored", raster: bool, level: int, out: Out) -> Target:
     if isinstance(image, Stored):
         name = image.url if level == _LEVELS - 1 else image.stem(2 + level % 2)
         source, stem, frame, stored = Path(image.name), Path(image.stem(level)), None, image
@@ -279,33 +301,56 @@ def _target(image: "_Found | Stored", raster: bool, level: int, out: Path) -> Ta
         known = image.way if level == _LEVELS - 1 else image.named(2 + level % 2)
         name = known.as_posix()
         source, stem, frame, stored = image.source, image.named(level), image.frame, None
-    return Target(
+    target = Target(
         source=source,
         name=name.encode("utf-8", "replace").decode(),
-        stem=out / stem,
+        stem=out.folder / stem,
+        folder=out.folder,
+        bucket=out.url,
         raster=raster,
         frame=frame,
         stored=stored,
     )
+    if out.url and any(out.exists(each.mask) for each in target.variants()):
+        target = replace(target, replaces=True)
+    return target
 
 
-def _refuse_to_overwrite(target: Target, settings: Settings | None, sources: set[str]) -> None:
+def _sources(found: "Sequence[_Found | Stored]", out: Out) -> Iterator[str]:
+    """The images that might lie where masks will, as `_place` names files of these."""
+    for image in found:
+        if isinstance(image, _Found):
+            if not out.url:
+                yield os.path.realpath(image.source)
+        elif out.url and image.inside(out.url):
+            yield image.url
+
+
+def _place(file: Path, out: Out) -> str:
+    return f"{out.shown}/{file.as_posix()}" if out.url else os.path.realpath(file)
+
+
+def _refuse_to_overwrite(
+    target: Target, out: Out, settings: Settings | None, sources: set[str]
+) -> None:
     variants = target.variants()
     files = [
         file for each in variants for file in (each.asked(settings) if settings else each.files)
     ]
-    there = [file for file in files if os.path.lexists(file)]
+    there = [file for file in files if out.exists(file)]
     if not there:
         return
-    owned = [file for each in variants for file in each.owned(read_record(each.mask))]
+    owned = [file for each in variants for file in each.owned(out.record(each.mask))]
     for file in there:
-        if os.path.realpath(file) in sources:
+        place = _place(file, out)
+        shown = place if out.url else file
+        if place in sources:
             raise UsageError(
-                f"{file} is one of the images, which the prediction of {target.given} would "
+                f"{shown} is one of the images, which the prediction of {target.given} would "
                 "overwrite: choose another --out"
             )
         if file not in owned:
             raise UsageError(
-                f"{file} exists, and is no earlier prediction of {target.name}: choose another "
+                f"{shown} exists, and is no earlier prediction of {target.name}: choose another "
                 "--out, or move it away"
             )

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -23,14 +24,19 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
         OSError, SyntaxError, ValueError, KeyError, TypeError: it is none.
     """
     with path.open("rb") as file:
-        head = file.read(8)
-        if _BIG in head[2:4]:
-            head += file.read(8)
-        tags = ImageFileDirectory_v2(head)
-        file.seek(tags.next)
-        tags.load(file)
-        for tag in tags:  # while the file is open
-            tags.get(tag)
+        return tags_in(file)
+
+
+def tags_in(file: BinaryIO) -> ImageFileDirectory_v2:
+    """As `tiff_tags`, of an open file."""
+    head = file.read(8)
+    if _BIG in head[2:4]:
+        head += file.read(8)
+    tags = ImageFileDirectory_v2(head)
+    file.seek(tags.next)
+    tags.load(file)
+    for tag in tags:  # while the file is open
+        tags.get(tag)
     return tags
 
 
