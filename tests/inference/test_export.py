@@ -114,6 +114,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Bundle, P
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLES)
 @pytest.mark.parametrize("size", [*SIZES, (200, 17), (64, 96)])
 def test_a_file_gives_the_model_s_masks_at_any_size(files, name, size):

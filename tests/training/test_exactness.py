@@ -78,6 +78,7 @@ def ending_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     monkeypatch.setattr(Loop, "_step", step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", range(20))
 def test_a_training_that_is_ended_at_any_steps_has_the_same_weights_in_the_end(
     undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: int
