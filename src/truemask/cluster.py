@@ -24,6 +24,9 @@ from truemask.errors import UsageError
 _LARGEST_BLOCK = 8
 """Items that a process is given at once: few, since they are done again where it dies."""
 
+_MOST_BLOCKS = 20_000
+"""Each costs Ray some milliseconds and kilobytes: of more than 160,000 items more go at once."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -243,7 +246,8 @@ def call_on_cluster(
 
     Args:
         make: called once in every process, so that it can load a model; returns the function.
-        items: what can be pickled, as `make` and what the function returns.
+        items: what can be pickled, as `make` and what the function returns. Each is asked for once,
+            in order, and not kept.
 
     Yields:
         What came of each item, in any order.
@@ -265,15 +269,25 @@ def call_on_cluster(
     places = sum(int(node.gpus if on_gpus else node.cpus) for node in machines)
     if places == 0:
         raise UsageError("the Ray cluster has no CPU: start its machines with one or more")
-    blocks = max(-(-len(items) // _LARGEST_BLOCK), min(len(items), 8 * places))
-    rows = [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)]
+    size = max(1, min(_LARGEST_BLOCK, len(items) // (8 * places)), -(-len(items) // _MOST_BLOCKS))
+    # A row is a block: a table of its own for each item takes more room than the item.
+    rows = [
+        {
+            "first": first,
+            "items": pickle.dumps([items[i] for i in range(first, min(first + size, len(items)))]),
+        }
+        for first in range(0, len(items), size)
+    ]
+    blocks = len(rows)
     with _quiet_context():
         # The fewest is one: where a machine is lost, its processes wait for a place that the
         # others must be able to give up, or both would wait for ever.
         pool = ray.data.ActorPoolStrategy(
             min_size=1, initial_size=min(places, blocks), max_size=places
         )
-        results = ray.data.from_items(rows, override_num_blocks=blocks).map(
+        data = ray.data.from_items(rows, override_num_blocks=blocks)
+        rows.clear()
+        results = data.map(
             _Caller,
             fn_constructor_args=(make,),
             compute=pool,
@@ -281,10 +295,11 @@ def call_on_cluster(
             num_gpus=1 if on_gpus else None,
         )
         for row in results.iter_rows():
-            value, error = pickle.loads(row["result"])
+            values, error = pickle.loads(row["results"])
+            for index, value in enumerate(values, start=row["first"]):
+                yield Called(index=index, value=value, node=row["node"])
             if error is not None:
                 raise UsageError(error)
-            yield Called(index=row["index"], value=value, node=row["node"])
 
 
 class _Caller:
@@ -305,14 +320,15 @@ class _Caller:
             self.error = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        value, error = None, self.error
+        values, error = [], self.error
         if error is None:
             try:
-                value = self.function(pickle.loads(row["item"]))
+                for item in pickle.loads(row["items"]):
+                    values.append(self.function(item))
             except UsageError as raised:
                 error = str(raised)
-        result = pickle.dumps((value, error))
-        return {"index": row["index"], "result": result, "node": self.node}
+        results = pickle.dumps((values, error))
+        return {"first": row["first"], "results": results, "node": self.node}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import overload
 
 import torch
 from rich.console import Console
@@ -83,7 +84,7 @@ def predict_on_ray(
                 key=key,
                 allow=allow,
             )
-            for called in call_on_cluster(make, list(map(_absolute, targets))):
+            for called in call_on_cluster(make, Absolute(targets)):
                 yield called.index, _as_given(called.value, targets[called.index])
         remove_left(targets)
 
@@ -98,6 +99,25 @@ def predict_on_ray(
         progress=progress,
         calling=calling,
     )
+
+
+class Absolute(Sequence[Target]):
+    """Targets for processes that work in folders of their own, made when they are asked for."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    @overload
+    def __getitem__(self, index: int) -> Target: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Absolute": ...
+    def __getitem__(self, index: int | slice) -> "Target | Absolute":
+        if isinstance(index, slice):
+            return Absolute(self._targets[index])
+        return _absolute(self._targets[index])
 
 
 def _absolute(target: Target) -> Target:
