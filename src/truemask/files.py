@@ -77,8 +77,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # Not by `tempfile`, whose files are private: this one follows the user's umask. Of a long
         # name the beginning will do, as a name must not exceed 255 bytes.
         temporary = path.parent / f".{path.name[:32]}.{secrets.token_hex(4)}.part"
-        temporary.touch(exist_ok=False)
         try:
+            temporary.touch(exist_ok=False)
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
