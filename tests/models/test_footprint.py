@@ -91,7 +91,17 @@ def test_tiles_of_huge_images_are_smaller_the_more_a_network_takes() -> None:
     assert tile(2, 4) == 1024
     assert tile(64, 64) < tile(32, 64) <= 1024
     assert tile(64, 64) < tile(64, 64, low=True)
-    assert tile(512, 64) >= 256
+
+
+def test_tiles_of_huge_images_stay_as_large_as_what_they_must_share_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("truemask.models.tiling._HUGE_BYTES", 2**20)
+    network = UNet(in_channels=1, out_channels=2, widths=(4, 4, 4, 4))
+    model = Segmenter(network=network, images=ImageSpec(channels=1)).eval()
+    # On either side 7/16 of the overlap are thrown away, and that takes up to 5/8 of a tile.
+    assert default_tile(model, 30_000, 30_000) * 5 / 8 * 7 / 16 >= network.reach
+    assert default_tile(model, 30_000, 30_000) < 256
 
 
 def test_tiles_of_huge_images_of_a_network_that_asks_for_values() -> None:

@@ -35,9 +35,6 @@ _HUGE_TILE = 1024
 _HUGE_BYTES = 768 << 20
 """What weights, features and logits of a tile of a huge image may take of the main memory."""
 
-_SMALLEST_TILE = 256
-"""Below, nearly all of the work would be done many times."""
-
 _LOGITS = 4
 """How often the logits of a tile are there: as they are, blended, cut, and as probabilities."""
 
@@ -185,13 +182,15 @@ def default_tile(model: Segmenter, height: int, width: int) -> int:
 
     From 8192x8192 pixels on it is at most 1024, or three times the overlap. On the CPU, the main
     memory that a tile takes in the network bounds it too, so that 30,000 x 30,000 pixels are
-    predicted in 2 GiB (docs/predict.md).
+    predicted in 2 GiB (docs/predict.md); but never so far that tiles share too little.
     """
     if height * width <= HUGE_SIDE**2:
         return LARGEST_SIDE
     # With more of it shared, most of the work would be done twice and more.
-    overlap = _overlap_for(model, max(_strides(model)))
+    stride = max(_strides(model))
+    overlap = _overlap_for(model, stride)
     tile = min(max(_HUGE_TILE, 3 * overlap), LARGEST_SIDE)
+    least = min(tile, round_up(math.ceil(overlap / _SHARE), stride))
     if model.mean.device.type == "cpu":
         weights = sum(value.nbytes for value in model.state_dict().values())
         for _ in range(2):  # What a network takes beyond the tile is not in proportion.
@@ -199,7 +198,7 @@ def default_tile(model: Segmenter, height: int, width: int) -> int:
             if taken is None:
                 break
             fitting = max(0, _HUGE_BYTES - weights) / (taken.features + _LOGITS * taken.logits)
-            tile = min(tile, max(_SMALLEST_TILE, int(tile * math.sqrt(fitting))))
+            tile = min(tile, max(least, int(tile * math.sqrt(fitting))))
     return tile
 
 
