@@ -128,6 +128,11 @@ def _faults_of(path: ImageSource) -> Iterator[None]:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
         if isinstance(error, Image.DecompressionBombError):
             raise TooManyPixels(f"{path} is too large to be read: {error}") from error
+        if str(error) == "unknown pixel mode":  # of a TIFF, by Pillow
+            raise UsageError(
+                f"{path} holds pixels of a kind that is not read (other channels than grey or RGB, "
+                "or other numbers): save it as 8-bit RGB or grey"
+            ) from error
         raise UsageError(
             f"{path} is truncated or corrupt ({error}): replace it by a whole copy, or remove it "
             "and its counterpart"

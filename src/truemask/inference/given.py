@@ -15,9 +15,10 @@ from jaxtyping import Shaped
 from PIL import Image
 from torch import Tensor, nn
 
-from truemask.datasets.reading import read_image, read_picture
+from truemask.datasets.reading import read_picture
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
+from truemask.inference.read_whole import read_whole
 from truemask.inference.settings import SCALES, SMALLEST_TILE
 from truemask.inference.urls import is_url
 from truemask.untrusted import one_line
@@ -117,8 +118,7 @@ def _of_file(path: str | os.PathLike[str], spec: ImageSpec) -> Shaped[Tensor, "C
         raise UsageError("the image's name is empty: give a file")
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder: give its images in a list")
-    image: Tensor = read_image(Path(path), spec)
-    return image.as_subclass(Tensor)
+    return read_whole(Path(path), spec)
 
 
 def _of_tensor(image: Tensor, spec: ImageSpec) -> Shaped[Tensor, "C H W"]:

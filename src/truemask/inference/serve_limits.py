@@ -17,9 +17,9 @@ from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from truemask.datasets.decoding import Content, TooManyPixels, is_image, open_image
-from truemask.datasets.reading import read_image
 from truemask.errors import UsageError
 from truemask.images import ImageSpec
+from truemask.inference.read_whole import read_whole
 
 _UPLOADS_AT_ONCE = 16
 """Uploads of the largest size whose bytes may be in memory together."""
@@ -182,7 +182,7 @@ def decode(content: bytes, spec: ImageSpec) -> Shaped[np.ndarray, "H W C"]:
         Refused: it is damaged, or is no image of the model's kind (422).
     """
     try:
-        image = read_image(Content(content), spec)
+        image = read_whole(Content(content), spec)
     except UsageError as error:
         raise Refused(422, _said(error)) from error
     except MemoryError:

@@ -2,16 +2,22 @@
 
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from truemask.models.tiling import HUGE_SIDE
 
-WIDTH, HEIGHT, DESCRIPTION, ORIENTATION, SOFTWARE = 256, 257, 270, 274, 305
+WIDTH, HEIGHT, BITS, DESCRIPTION, ORIENTATION, SOFTWARE = 256, 257, 258, 270, 274, 305
 
 GEOREFERENCE = (33550, 33922, 34264, 34735, 50844)
 """Pixel scale, tie points, transformation, GeoTIFF keys, rational polynomials."""
+
+NODATA = 42113
+"""GDAL's: the value of pixels without data, as text."""
+
+UNREADABLE = (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error)
+"""What reading the tags of a file raises that is no TIFF, or a damaged one."""
 
 _BIG = 43
 """The version of a BigTIFF, whose header is twice as long."""
@@ -27,7 +33,7 @@ def tiff_tags(path: Path) -> ImageFileDirectory_v2:
         return tags_in(file)
 
 
-def tags_in(file: BinaryIO) -> ImageFileDirectory_v2:
+def tags_in(file: IO[bytes]) -> ImageFileDirectory_v2:
     """As `tiff_tags`, of an open file."""
     head = file.read(8)
     if _BIG in head[2:4]:
@@ -41,7 +47,7 @@ def tags_in(file: BinaryIO) -> ImageFileDirectory_v2:
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a file is a TIFF that is georeferenced, or larger than is read whole."""
+    """Whether a file is a TIFF that is georeferenced, lacks data, or is read in pieces."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     if path.with_suffix(".tfw").exists():
@@ -49,6 +55,6 @@ def is_raster(path: Path) -> bool:
     try:
         tags = tiff_tags(path)
         pixels = int(tags[WIDTH]) * int(tags[HEIGHT])
-        return pixels > HUGE_SIDE**2 or any(tag in tags for tag in GEOREFERENCE)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return pixels > HUGE_SIDE**2 or any(tag in tags for tag in (*GEOREFERENCE, NODATA))
+    except UNREADABLE:
         return False  # What is wrong with it is said when it is read.
