@@ -25,11 +25,11 @@ from truemask.models.described import build_network
 from truemask.models.segmenter import Segmenter
 from truemask.results import PartResult
 from truemask.run_samples import LONG_SIDE
+from truemask.run_search import is_run
 from truemask.runs import (
     HISTORY_COLUMNS,
     Run,
     RunSample,
-    is_run,
     list_runs,
     newest,
     on_other_data,

@@ -30,9 +30,8 @@ import csv
 import hashlib
 import io
 import itertools
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +49,7 @@ from truemask.run_findings import read_findings, write_findings
 from truemask.run_pictures import Course, Picture, read_course, write_pictures
 from truemask.run_samples import RunSample as RunSample
 from truemask.run_samples import read_samples, write_samples
+from truemask.run_search import CONFIG, is_run, run_folders
 from truemask.untrusted import (
     naming,
     plain_name,
@@ -59,8 +59,6 @@ from truemask.untrusted import (
     read_yaml,
     safe_name,
 )
-
-CONFIG = "config.yaml"
 
 HISTORY_COLUMNS = (
     "epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_iou",
@@ -128,7 +126,7 @@ class Run:
             raise UsageError(f"{path} lies inside a run: give the run itself, {outer}")
         if not path.is_dir():
             raise UsageError(f"{path} is a file: give the folder of a run")
-        near = ", ".join(str(run.path) for run in list_runs(path)[:3])
+        near = ", ".join(map(str, run_folders(path)[:3]))
         hint = f"the newest runs below it are {near}" if near else "give runs/EXPERIMENT/DATE-TIME"
         raise UsageError(f"{path} is not a run (it has no {CONFIG}): {hint}")
 
@@ -362,20 +360,9 @@ def on_other_data(config: Mapping[str, Any]) -> str:
     return f"-on-{name}-{hashlib.sha256(known.encode()).hexdigest()[:6]}"
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run, finished or not."""
-    return (path / CONFIG).is_file()
-
-
-_DEEPEST = 9
-"""Those of a sweep are at PROJECT/EXPERIMENT/sweep_DATE/jobs/NUMBER/PROJECT/EXPERIMENT/DATE."""
-
-
 def list_runs(root: Path) -> list[Run]:
     """The runs in a folder and below it, the newest first."""
-    # Bounded, because a whole disk may be given by mistake.
-    folders = itertools.islice(_folders(root, depth=_DEEPEST), 20_000)
-    return [Run(path) for path in sorted(filter(is_run, folders), key=_started, reverse=True)]
+    return [Run(path) for path in run_folders(root)]
 
 
 def newest(root: Path) -> Run:
@@ -388,27 +375,6 @@ def newest(root: Path) -> Run:
     if not runs:
         raise UsageError(f"there is no run in {root}: train one with `truemask train`")
     return runs[0]
-
-
-def _started(path: Path) -> tuple[int, str]:
-    return (path / CONFIG).stat().st_mtime_ns, str(path)
-
-
-def _folders(root: Path, *, depth: int) -> Iterator[Path]:
-    """A folder and those below it, nearest first, down to runs and not into them."""
-    level = [root]
-    for _ in range(depth):
-        yield from level
-        level = [below for path in level if not is_run(path) for below in _below(path)]
-    yield from level
-
-
-def _below(path: Path) -> list[Path]:
-    try:
-        entries = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []  # what may not be read holds no run that could be
-    return [path / name for name in sorted(entries) if not name.startswith(".")]
 
 
 def _made(path: Path) -> bool:

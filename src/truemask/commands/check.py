@@ -87,7 +87,7 @@ def _look(options: argparse.Namespace, selection: "Selection") -> "Outcome":
                 f"{options.words[0]!r} is not looked at beside code of your own: leave it out"
             )
         return _own_code(options)
-    from truemask.runs import is_run
+    from truemask.run_search import is_run
 
     runs = [Path(word) for word in options.words if is_run(Path(word))]
     if runs:

@@ -16,7 +16,8 @@ from truemask.bundle import DESCRIPTION, Bundle, load_bundle
 from truemask.errors import UsageError
 from truemask.inference.doubt import known_inputs
 from truemask.inference.hub import fetch, hub_id
-from truemask.runs import Run, is_run
+from truemask.run_search import is_run
+from truemask.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)

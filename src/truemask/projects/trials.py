@@ -11,7 +11,8 @@ from truemask.analysis.matching import STOPPED, difference, is_complete
 from truemask.compose import compose_config, resume_config
 from truemask.errors import UsageError
 from truemask.projects.project import Trial
-from truemask.runs import Run, is_run, list_runs
+from truemask.run_search import is_run
+from truemask.runs import Run, list_runs
 from truemask.training.fit import train
 
 _NO_DATA = Path("no-data")

@@ -21,7 +21,8 @@ from truemask.metrics.confusion import headline, iou
 from truemask.models.tiling import image_logits
 from truemask.per_image import Evaluation, save_parts
 from truemask.results import PartResult
-from truemask.runs import CONFIG, UNFINISHED, Run, RunSample
+from truemask.run_search import CONFIG
+from truemask.runs import UNFINISHED, Run, RunSample
 from truemask.training.hardware import uses_gpu
 from truemask.training.loss_setup import make_loss
 from truemask.training.opening import open_parts

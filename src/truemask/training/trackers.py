@@ -29,7 +29,8 @@ from truemask.build import check_settings, nearest
 from truemask.errors import JobFailed, UsageError
 from truemask.files import write_json
 from truemask.results import PartResult
-from truemask.runs import CONFIG, Run
+from truemask.run_search import CONFIG
+from truemask.runs import Run
 from truemask.training.tracker_client import Status
 from truemask.training.tracker_content import parameters, pictures, result_values, row_values
 from truemask.training.tracker_link import LONGEST, Link
